@@ -1,0 +1,1 @@
+//! Owns the SNP device, the certificate sources and MAA: evidence for a typed purpose

@@ -1,0 +1,186 @@
+//! Trust anchors: which roots a verifier believes. They belong to the verifier; nothing that is verified, and
+//! no host of it, has a say in them.
+
+use std::fmt::{self, Display};
+
+use crate::certificate::{Certificate, CertificateError};
+use crate::product::Product;
+
+/// SHA-256 of AMD's root certificates (ARK, DER) as published at kdsintf.amd.com, compared with five
+/// independent copies. The certificates themselves come from the `sev` crate and are held against these.
+const AMD_ROOTS: [(Product, &str); 3] = [
+    (Product::Milan, "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"),
+    (Product::Genoa, "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"),
+    (Product::Turin, "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"),
+];
+
+/// Whether a verdict rests on the real roots. Every surface that shows a verdict shows this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// AMD's and Microsoft's published roots.
+    Production,
+    /// Anything else: a laptop's simulation, a test.
+    NotProduction,
+}
+
+impl Display for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Production => "production",
+            Self::NotProduction => "NOT PRODUCTION",
+        })
+    }
+}
+
+/// The roots that a verifier believes.
+#[derive(Clone, Debug)]
+pub struct Anchors {
+    trust: Trust,
+    roots: Vec<Root>,
+}
+
+/// AMD's root and intermediate of one generation.
+#[derive(Clone, Debug)]
+struct Root {
+    product: Product,
+    ark_sha256: [u8; 32],
+    /// ASK and ARK, for evidence that brings the leaf alone.
+    chain: Vec<Certificate>,
+}
+
+impl Anchors {
+    /// AMD's published roots.
+    #[must_use]
+    pub fn production() -> Self {
+        use sev::certs::snp::builtin::{genoa, milan, turin};
+        let roots = AMD_ROOTS.map(|(product, pin)| {
+            let (ask, ark) = match product {
+                Product::Milan => (milan::ASK, milan::ARK),
+                Product::Genoa => (genoa::ASK, genoa::ARK),
+                Product::Turin => (turin::ASK, turin::ARK),
+            };
+            let mut ark_sha256 = [0; 32];
+            hex::decode_to_slice(pin, &mut ark_sha256)
+                .expect("a constant of 64 hexadecimal digits");
+            Root { product, ark_sha256, chain: built_in(ask).chain(built_in(ark)).collect() }
+        });
+        Self { trust: Trust::Production, roots: roots.into() }
+    }
+
+    /// Whether these are the published ones.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// SHA-256 of the believed ARKs of a generation. More than one only if a danger anchor was given twice.
+    pub(crate) fn ark_digests(&self, product: Product) -> impl Iterator<Item = [u8; 32]> + '_ {
+        self.of(product).map(|root| root.ark_sha256)
+    }
+
+    /// ASK and ARK of a generation as this verifier knows them, for evidence that brings none.
+    pub(crate) fn chain(&self, product: Product) -> Option<&[Certificate]> {
+        self.of(product).map(|root| root.chain.as_slice()).find(|chain| chain.len() == 2)
+    }
+
+    fn of(&self, product: Product) -> impl Iterator<Item = &Root> {
+        self.roots.iter().filter(move |root| root.product == product)
+    }
+}
+
+/// The text comes from the `sev` crate. Were it unreadable, the chain would be missing and evidence without
+/// one refused; a test reads them all.
+fn built_in(pem: &[u8]) -> impl Iterator<Item = Certificate> {
+    let text = std::str::from_utf8(pem).unwrap_or_default();
+    Certificate::sequence_from_pem(text).unwrap_or_default().into_iter()
+}
+
+/// Anchors that are not AMD's: for simulations and tests, never for a service that people rely on.
+pub mod danger {
+    use super::{Certificate, CertificateError, Product, Root, Trust};
+
+    /// A PEM text holds no usable root.
+    #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+    pub enum AnchorsError {
+        /// Not certificates.
+        #[error(transparent)]
+        Certificate(#[from] CertificateError),
+        /// A certificate is neither ARK-* nor SEV-*.
+        #[error("a certificate of {0:?} is neither ARK-<generation> nor SEV-<generation>")]
+        Name(String),
+        /// No ARK among them.
+        #[error("there is no ARK-<generation> among the certificates")]
+        NoRoot,
+    }
+
+    /// Namespace of the one dangerous constructor.
+    #[derive(Debug)]
+    pub struct Anchors;
+
+    impl Anchors {
+        /// Believes the ARKs of a PEM text; ASKs beside them serve evidence that brings the leaf alone.
+        ///
+        /// # Errors
+        ///
+        /// [`AnchorsError`].
+        pub fn from_pem(text: &str) -> Result<super::Anchors, AnchorsError> {
+            let (mut arks, mut asks) = (Vec::new(), Vec::new());
+            for certificate in Certificate::sequence_from_pem(text)? {
+                let name = certificate.subject_cn().unwrap_or_default();
+                let product = |prefix| Product::from_product_name(name.strip_prefix(prefix)?);
+                match (product("ARK-"), product("SEV-")) {
+                    (Some(product), _) => arks.push((product, certificate)),
+                    (None, Some(product)) => asks.push((product, certificate)),
+                    (None, None) => return Err(AnchorsError::Name(name)),
+                }
+            }
+            if arks.is_empty() {
+                return Err(AnchorsError::NoRoot);
+            }
+            let roots = arks
+                .into_iter()
+                .map(|(product, ark)| {
+                    let ask = asks.iter().find(|(of, _)| *of == product).map(|(_, ask)| ask);
+                    let ark_sha256 = ark.fingerprint();
+                    Root {
+                        product,
+                        ark_sha256,
+                        chain: ask.cloned().into_iter().chain([ark]).collect(),
+                    }
+                })
+                .collect();
+            Ok(super::Anchors { trust: Trust::NotProduction, roots })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_certificates_are_the_pinned_ones() {
+        let anchors = Anchors::production();
+        assert_eq!(anchors.trust(), Trust::Production);
+        for product in Product::ALL {
+            let [ask, ark] = anchors.chain(product).unwrap() else { panic!("as built") };
+            assert_eq!(anchors.ark_digests(product).collect::<Vec<_>>(), [ark.fingerprint()]);
+            assert_eq!(ark.subject_cn().unwrap(), format!("ARK-{product}"));
+            assert_eq!(ask.subject_cn().unwrap(), format!("SEV-{product}"));
+            ask.verify_pss_sha384(ark).unwrap();
+            ark.verify_pss_sha384(ark).unwrap();
+        }
+    }
+
+    #[test]
+    fn anchors_from_pem_are_never_production() {
+        let pem = std::str::from_utf8(sev::certs::snp::builtin::milan::ARK).unwrap();
+        assert_eq!(danger::Anchors::from_pem(pem).unwrap().trust(), Trust::NotProduction);
+        assert_eq!(
+            danger::Anchors::from_pem("").unwrap_err(),
+            danger::AnchorsError::Certificate(CertificateError::Pem)
+        );
+        let ask = std::str::from_utf8(sev::certs::snp::builtin::milan::ASK).unwrap();
+        assert_eq!(danger::Anchors::from_pem(ask).unwrap_err(), danger::AnchorsError::NoRoot);
+    }
+}

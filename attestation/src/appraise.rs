@@ -1,0 +1,53 @@
+//! *Is it acceptable to me?* What is [`Verified`] becomes [`Appraised`] here, and nowhere else.
+
+use crate::anchors::Trust;
+use crate::binding::ReportData;
+use crate::check::{self, Finding, Rejected};
+use crate::checks::acceptance::{CHECKS, Subject};
+use crate::policy::{Expect, Policy};
+use crate::verify::{Guest, Verified};
+
+/// A guest that is genuine and that this relying party accepts.
+#[derive(Clone)]
+pub struct Appraised {
+    guest: Guest,
+    findings: Vec<Finding>,
+    trust: Trust,
+}
+
+impl Appraised {
+    /// The guest.
+    #[must_use]
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// Every check that was run, those of authenticity first.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Which anchors the verifier held.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+}
+
+/// Holds a genuine guest against a policy, and its report against what it should be bound to.
+///
+/// # Errors
+///
+/// [`Rejected`] with every check's outcome.
+pub fn appraise(
+    verified: Verified<Guest>,
+    policy: &Policy,
+    report_data: &Expect<ReportData>,
+) -> Result<Appraised, Rejected> {
+    let (guest, mut findings, trust) = verified.into_parts();
+    let subject = Subject { guest, policy: policy.clone(), report_data: report_data.clone() };
+    findings.extend(check::run(&CHECKS, &subject));
+    let findings = check::judge(findings, trust)?;
+    Ok(Appraised { guest: subject.guest, findings, trust })
+}

@@ -1,0 +1,253 @@
+//! X.509 certificates (RFC 5280), as far as AMD's need it: decoded once, with the exact signed bytes kept.
+//!
+//! This is not a web PKI: there are no host names, and who may issue for whom is fixed by AMD's names and keys
+//! (see `checks::chain`).
+
+use der::asn1::ObjectIdentifier;
+use der::{Decode as _, DecodePem as _, Encode as _, Reader as _, SliceReader};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+
+use crate::crypto::{self, BadSignature, sha256};
+
+const RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
+/// Parameters of RSASSA-PSS with SHA-384, MGF1-SHA-384 and salt 48 (RFC 4055), in DER as hexadecimal: first
+/// with the default trailer left out, as DER wants it, then written out, as AMD does in its roots.
+const PSS_SHA384: [&str; 2] = [
+    "3034a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402\
+     020500a203020130",
+    "3039a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402\
+     020500a203020130a303020101",
+];
+
+/// The longest certificate that is looked at. AMD's have about 1700 bytes.
+const MAX_LENGTH: usize = 16 * 1024;
+
+/// A decoded certificate. Nothing about it is verified.
+#[derive(Clone)]
+pub struct Certificate {
+    der: Vec<u8>,
+    signed: std::ops::Range<usize>,
+    inner: x509_cert::Certificate,
+}
+
+/// The bytes are no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// No X.509 certificate in DER.
+    #[error("not an X.509 certificate in DER")]
+    Syntax(#[from] der::Error),
+    /// More bytes than one certificate.
+    #[error("{0} bytes after the certificate")]
+    Trailing(usize),
+    /// Longer than any that is meant here.
+    #[error("{0} bytes are too many for a certificate")]
+    TooLong(usize),
+    /// No certificate in PEM (RFC 7468).
+    #[error("not certificates in PEM")]
+    Pem,
+}
+
+impl Certificate {
+    /// Decodes exactly one certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError`].
+    pub fn from_der(bytes: &[u8]) -> Result<Self, CertificateError> {
+        let (certificate, rest) = Self::first_of(bytes)?;
+        if rest.is_empty() { Ok(certificate) } else { Err(CertificateError::Trailing(rest.len())) }
+    }
+
+    /// Decodes certificates that follow each other without anything between them.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError`].
+    pub fn sequence_from_der(mut bytes: &[u8]) -> Result<Vec<Self>, CertificateError> {
+        let mut certificates = Vec::new();
+        while !bytes.is_empty() {
+            let (certificate, rest) = Self::first_of(bytes)?;
+            certificates.push(certificate);
+            bytes = rest;
+        }
+        Ok(certificates)
+    }
+
+    /// Decodes all `CERTIFICATE` blocks of a PEM text, in its order. At least one must be there.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError`].
+    pub fn sequence_from_pem(text: &str) -> Result<Vec<Self>, CertificateError> {
+        const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+        const END: &str = "-----END CERTIFICATE-----";
+        let mut certificates = Vec::new();
+        let mut rest = text;
+        while let Some(begin) = rest.find(BEGIN) {
+            let block = rest.get(begin..).unwrap_or_default();
+            let end = block.find(END).ok_or(CertificateError::Pem)? + END.len();
+            let (block, after) = block.split_at(end);
+            let inner = x509_cert::Certificate::from_pem(block.trim().replace("\r\n", "\n"))
+                .map_err(|_| CertificateError::Pem)?;
+            certificates.push(Self::from_der(&inner.to_der()?)?);
+            rest = after;
+        }
+        if certificates.is_empty() { Err(CertificateError::Pem) } else { Ok(certificates) }
+    }
+
+    fn first_of(bytes: &[u8]) -> Result<(Self, &[u8]), CertificateError> {
+        let mut reader = SliceReader::new(bytes)?;
+        let whole = reader.tlv_bytes()?;
+        if whole.len() > MAX_LENGTH {
+            return Err(CertificateError::TooLong(whole.len()));
+        }
+        let rest = bytes.get(whole.len()..).unwrap_or_default();
+
+        // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue }: the first element's
+        // own bytes are what is signed.
+        let mut outer = SliceReader::new(whole)?;
+        let header = der::Header::decode(&mut outer)?;
+        let start = usize::try_from(outer.position())?;
+        header.tag.assert_eq(der::Tag::Sequence)?;
+        let signed = start..start + outer.tlv_bytes()?.len();
+
+        let inner = x509_cert::Certificate::from_der(whole)?;
+        Ok((Self { der: whole.to_vec(), signed, inner }, rest))
+    }
+
+    /// The certificate in DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// SHA-256 of the certificate in DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        sha256(&self.der)
+    }
+
+    /// The one common name of its subject; `None` for none or several.
+    #[must_use]
+    pub fn subject_cn(&self) -> Option<String> {
+        common_name(&self.inner.tbs_certificate.subject)
+    }
+
+    /// The one common name of its issuer; `None` for none or several.
+    #[must_use]
+    pub fn issuer_cn(&self) -> Option<String> {
+        common_name(&self.inner.tbs_certificate.issuer)
+    }
+
+    /// Whether `issuer`'s subject is this one's issuer, by their exact encodings.
+    #[must_use]
+    pub fn names_as_issuer(&self, issuer: &Self) -> bool {
+        match (
+            self.inner.tbs_certificate.issuer.to_der(),
+            issuer.inner.tbs_certificate.subject.to_der(),
+        ) {
+            (Ok(named), Ok(subject)) => named == subject,
+            _ => false,
+        }
+    }
+
+    /// First and last second of its life, in Unix time.
+    #[must_use]
+    pub fn validity(&self) -> (u64, u64) {
+        let validity = &self.inner.tbs_certificate.validity;
+        (
+            validity.not_before.to_unix_duration().as_secs(),
+            validity.not_after.to_unix_duration().as_secs(),
+        )
+    }
+
+    /// Whether it says of itself that it may sign certificates: CA and keyCertSign, both critical.
+    #[must_use]
+    pub fn is_authority(&self) -> bool {
+        let constraints = self.inner.tbs_certificate.get::<BasicConstraints>();
+        let usage = self.inner.tbs_certificate.get::<KeyUsage>();
+        matches!((constraints, usage), (Ok(Some((true, constraints))), Ok(Some((true, usage))))
+            if constraints.ca && usage.key_cert_sign())
+    }
+
+    /// The value of an extension; `None` for none or several.
+    #[must_use]
+    pub fn extension(&self, oid: &ObjectIdentifier) -> Option<&[u8]> {
+        let extensions = self.inner.tbs_certificate.extensions.as_deref().unwrap_or_default();
+        let mut found = extensions.iter().filter(|extension| extension.extn_id == *oid);
+        match (found.next(), found.next()) {
+            (Some(extension), None) => Some(extension.extn_value.as_bytes()),
+            _ => None,
+        }
+    }
+
+    /// SubjectPublicKeyInfo in DER.
+    #[must_use]
+    pub fn spki(&self) -> Option<Vec<u8>> {
+        self.inner.tbs_certificate.subject_public_key_info.to_der().ok()
+    }
+
+    /// The uncompressed point (97 bytes) if its key is one on P-384.
+    #[must_use]
+    pub fn p384_key(&self) -> Option<&[u8]> {
+        let key = &self.inner.tbs_certificate.subject_public_key_info;
+        let curve = key.algorithm.parameters.as_ref()?.decode_as::<ObjectIdentifier>().ok()?;
+        (key.algorithm.oid == EC_PUBLIC_KEY && curve == SECP384R1)
+            .then(|| key.subject_public_key.as_bytes())?
+    }
+
+    /// Its `RSAPublicKey` (PKCS #1, DER) if it has an RSA key.
+    #[must_use]
+    pub fn rsa_key(&self) -> Option<&[u8]> {
+        let key = &self.inner.tbs_certificate.subject_public_key_info;
+        (key.algorithm.oid == RSA_ENCRYPTION).then(|| key.subject_public_key.as_bytes())?
+    }
+
+    /// Whether `issuer` signed it with RSASSA-PSS, SHA-384 and a salt of 48 bytes, the only way AMD does.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSignature`], also for any other algorithm or parameters, inside or outside the signed part.
+    pub fn verify_pss_sha384(&self, issuer: &Self) -> Result<(), BadSignature> {
+        let outer = &self.inner.signature_algorithm;
+        let inner = &self.inner.tbs_certificate.signature;
+        let parameters = outer.parameters.as_ref().and_then(|any| any.to_der().ok());
+        let parameters = hex::encode(parameters.unwrap_or_default());
+        let as_amd_does =
+            outer == inner && outer.oid == RSASSA_PSS && PSS_SHA384.contains(&parameters.as_str());
+        match (as_amd_does, issuer.rsa_key(), self.inner.signature.as_bytes()) {
+            (true, Some(key), Some(signature)) => {
+                let signed = self.der.get(self.signed.clone()).ok_or(BadSignature)?;
+                crypto::verify_pss_sha384(key, signed, signature)
+            }
+            _ => Err(BadSignature),
+        }
+    }
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate")
+            .field("subject_cn", &self.subject_cn())
+            .finish_non_exhaustive()
+    }
+}
+
+fn common_name(name: &x509_cert::name::Name) -> Option<String> {
+    let mut found = name
+        .0
+        .iter()
+        .flat_map(|relative| relative.0.iter())
+        .filter(|attribute| attribute.oid == COMMON_NAME);
+    match (found.next(), found.next()) {
+        (Some(attribute), None) => {
+            std::str::from_utf8(attribute.value.value()).ok().map(Into::into)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,117 @@
+//! What a check is, and what it finds.
+//!
+//! A check is a row of one of the tables in [`checks`](crate::checks): an id that documents and people use, a
+//! title, the section of the specification it comes from, and what to do when it fails. Appraisal runs every
+//! row and reports all of them; it never stops at the first failure.
+
+use std::fmt::{self, Display};
+
+use serde::Serialize;
+
+use crate::anchors::Trust;
+
+/// One check, as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Its short name in documents and errors: "C8".
+    pub id: &'static str,
+    /// What must hold, in a few words.
+    pub title: &'static str,
+    /// Where that is written.
+    pub spec: &'static str,
+    /// What to do when it does not.
+    pub remedy: &'static str,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum Outcome {
+    /// It holds.
+    Passed {
+        /// What had to be.
+        expected: String,
+        /// What is.
+        actual: String,
+    },
+    /// It does not hold.
+    Failed {
+        /// What had to be.
+        expected: String,
+        /// What is.
+        actual: String,
+    },
+    /// Nobody looked, for a reason that is stated.
+    Unchecked {
+        /// The reason.
+        why: String,
+    },
+}
+
+impl Outcome {
+    pub(crate) fn of(holds: bool, expected: impl Display, actual: impl Display) -> Self {
+        let (expected, actual) = (expected.to_string(), actual.to_string());
+        if holds { Self::Passed { expected, actual } } else { Self::Failed { expected, actual } }
+    }
+
+    pub(crate) fn unchecked(why: impl Display) -> Self {
+        Self::Unchecked { why: why.to_string() }
+    }
+}
+
+/// A check with what it found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which check.
+    #[serde(flatten)]
+    pub check: Check,
+    /// What it found.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// A row of a table of checks over subjects of one kind.
+pub(crate) struct Row<S> {
+    pub(crate) check: Check,
+    pub(crate) run: fn(&S) -> Outcome,
+}
+
+/// Runs every row.
+pub(crate) fn run<S>(rows: &[Row<S>], subject: &S) -> Vec<Finding> {
+    rows.iter().map(|row| Finding { check: row.check, outcome: (row.run)(subject) }).collect()
+}
+
+/// Refused: at least one check failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Every check that was run, in the order of the tables.
+    pub findings: Vec<Finding>,
+    /// Whether the verifier held production anchors.
+    pub trust: Trust,
+}
+
+impl Rejected {
+    /// The checks that failed. Never empty.
+    pub fn failures(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| matches!(finding.outcome, Outcome::Failed { .. }))
+    }
+}
+
+impl Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the evidence is refused by")?;
+        for (n, finding) in self.failures().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            write!(f, "{comma} {} ({})", finding.check.id, finding.check.title)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// Splits findings into acceptance and refusal: one failure refuses.
+pub(crate) fn judge(findings: Vec<Finding>, trust: Trust) -> Result<Vec<Finding>, Rejected> {
+    let rejected = Rejected { findings, trust };
+    if rejected.failures().next().is_some() { Err(rejected) } else { Ok(rejected.findings) }
+}

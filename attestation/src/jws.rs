@@ -1,0 +1,113 @@
+//! JSON Web Signatures in compact form (RFC 7515), taken apart and verified with an algorithm that the caller
+//! fixes. What the header says about algorithms and keys is never followed.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::crypto::{self, BadSignature};
+use crate::encoding::from_b64u;
+
+/// Header members that would let a token choose what it is verified with.
+const REFUSED: [&str; 4] = ["crit", "jwk", "x5u", "b64"];
+
+/// A compact JWS, decoded. Nothing about it is verified.
+#[derive(Clone, PartialEq)]
+pub struct Jws<'a> {
+    signing_input: &'a str,
+    /// The protected header.
+    pub header: Map<String, Value>,
+    /// The payload's bytes.
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// An algorithm that this project accepts somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// ECDSA P-256 with SHA-256; the key is the uncompressed point.
+    Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256; the key is an `RSAPublicKey` (PKCS #1, DER).
+    Rs256,
+}
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+        }
+    }
+}
+
+/// Why a JWS is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JwsError {
+    /// Not three base64url parts with a JSON object in front.
+    #[error("not a JWS in compact form")]
+    Syntax,
+    /// Longer than its use allows.
+    #[error("{0} bytes are too many for this token")]
+    TooLong(usize),
+    /// The header names another algorithm than the one that is fixed here.
+    #[error("the algorithm must be {0}")]
+    Algorithm(&'static str),
+    /// The header holds a member that is not accepted.
+    #[error("the header must not have {0:?}")]
+    Header(&'static str),
+    /// The signature does not verify.
+    #[error(transparent)]
+    Signature(#[from] BadSignature),
+}
+
+impl<'a> Jws<'a> {
+    /// Takes apart a token of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`JwsError::Syntax`], [`JwsError::TooLong`].
+    pub fn parse(token: &'a str, limit: usize) -> Result<Self, JwsError> {
+        if token.len() > limit {
+            return Err(JwsError::TooLong(token.len()));
+        }
+        let (signing_input, signature) = token.rsplit_once('.').ok_or(JwsError::Syntax)?;
+        let (header, payload) = signing_input.split_once('.').ok_or(JwsError::Syntax)?;
+        let part = |text| from_b64u(text).ok_or(JwsError::Syntax);
+        let header = serde_json::from_slice(&part(header)?).map_err(|_| JwsError::Syntax)?;
+        Ok(Self { signing_input, header, payload: part(payload)?, signature: part(signature)? })
+    }
+
+    /// A member of the header that is a string.
+    #[must_use]
+    pub fn header_text(&self, name: &str) -> Option<&str> {
+        self.header.get(name).and_then(Value::as_str)
+    }
+
+    /// The payload before its signature was verified: only to find out which key to verify it with.
+    ///
+    /// # Errors
+    ///
+    /// [`JwsError::Syntax`] if it is not such a JSON document.
+    pub fn unverified<T: for<'de> Deserialize<'de>>(&self) -> Result<T, JwsError> {
+        serde_json::from_slice(&self.payload).map_err(|_| JwsError::Syntax)
+    }
+
+    /// The payload, once the signature verified.
+    ///
+    /// # Errors
+    ///
+    /// Any [`JwsError`].
+    pub fn verify(&self, algorithm: Algorithm, key: &[u8]) -> Result<&[u8], JwsError> {
+        if self.header_text("alg") != Some(algorithm.name()) {
+            return Err(JwsError::Algorithm(algorithm.name()));
+        }
+        if let Some(name) = REFUSED.iter().find(|name| self.header.contains_key(**name)) {
+            return Err(JwsError::Header(name));
+        }
+        let message = self.signing_input.as_bytes();
+        match algorithm {
+            Algorithm::Es256 => crypto::verify_p256(key, message, &self.signature)?,
+            Algorithm::Rs256 => crypto::verify_rs256(key, message, &self.signature)?,
+        }
+        Ok(&self.payload)
+    }
+}

@@ -1,0 +1,38 @@
+//! Formats, verification and appraisal of the evidence of AMD SEV-SNP guests, for everybody who has to decide
+//! whether to trust one.
+//!
+//! Bytes are [`verify`]-ed against [`Anchors`]: *is it authentic?* What is [`Verified`] is [`appraise`]-d
+//! against a [`Policy`]: *is it acceptable to me?* Both fail closed, and both report every check, with what was
+//! expected and what was found.
+//!
+//! This crate is pure: no I/O, no clock, no environment, no threads. Time is an argument. It must not know who
+//! calls it, over which network, or why.
+
+pub mod anchors;
+pub mod appraise;
+pub mod binding;
+pub mod certificate;
+pub mod check;
+pub mod checks;
+pub mod crypto;
+pub mod encoding;
+pub mod evidence;
+pub mod jws;
+pub mod log_record;
+mod lp;
+pub mod merkle;
+pub mod policy;
+pub mod product;
+pub mod report;
+pub mod tcb;
+pub mod vek;
+pub mod verify;
+pub mod wire;
+
+pub use anchors::{Anchors, Trust, danger};
+pub use appraise::{Appraised, appraise};
+pub use binding::{Binding, ReportData};
+pub use check::{Check, Finding, Outcome, Rejected};
+pub use evidence::Evidence;
+pub use policy::{Expect, Policy};
+pub use verify::{Guest, Verified, verify};

@@ -1,0 +1,178 @@
+//! A relying party's reference values: what a guest must look like to be acceptable (RATS, RFC 9334).
+//!
+//! An expectation is never absent. It is a value, or it is `Unchecked` with a reason that every verdict shows.
+//! The file form says so too: a field without a strict default must be there, and loosening one names it:
+//!
+//! ```toml
+//! host_data = ["4f4448c67f3c8dfc8de8a5e37125d807dadcc41f06cf23f615dbd52eec777d10"]
+//! minimum_tcb = { unchecked = "the fleet is being updated this week" }
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::product::Product;
+use crate::tcb::Tcb;
+
+/// A value that is expected, or why none is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Expect<T> {
+    /// Nobody looks, for a reason that every verdict shows.
+    Unchecked {
+        /// The reason.
+        #[serde(rename = "unchecked")]
+        why: String,
+    },
+    /// It must be this.
+    Value(T),
+}
+
+impl<T> Expect<T> {
+    /// Nobody looks, because …
+    #[must_use]
+    pub fn unchecked(why: impl Into<String>) -> Self {
+        Self::Unchecked { why: why.into() }
+    }
+}
+
+/// Something that must not be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Never {
+    /// It must not be.
+    #[default]
+    Forbidden,
+}
+
+/// Bytes of a fixed length that stand as hexadecimal digits in a policy file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hex<const N: usize>(pub [u8; N]);
+
+impl<const N: usize> Serialize for Hex<N> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Not that many hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be {0} hexadecimal digits")]
+pub struct NotHex(usize);
+
+impl<const N: usize> std::str::FromStr for Hex<N> {
+    type Err = NotHex;
+
+    fn from_str(text: &str) -> Result<Self, NotHex> {
+        let mut out = [0; N];
+        hex::decode_to_slice(text, &mut out).map_err(|_| NotHex(2 * N))?;
+        Ok(Self(out))
+    }
+}
+
+/// The lowest TCB a generation may report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MinimumTcb {
+    /// FMC; Turin only.
+    #[serde(default)]
+    pub fmc: u8,
+    /// Boot loader of the security processor.
+    pub bootloader: u8,
+    /// Its operating system.
+    pub tee: u8,
+    /// SNP firmware.
+    pub snp: u8,
+    /// Microcode.
+    pub microcode: u8,
+}
+
+impl From<MinimumTcb> for Tcb {
+    fn from(minimum: MinimumTcb) -> Self {
+        let MinimumTcb { fmc, bootloader, tee, snp, microcode } = minimum;
+        Self { fmc, bootloader, tee, snp, microcode }
+    }
+}
+
+/// What is acceptable. Strict where nothing is said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// SHA-256 digests of enforcement policies, one of which HOST_DATA must be. An empty list accepts nobody.
+    pub host_data: Expect<Vec<Hex<32>>>,
+    /// Launch measurements, one of which must be the guest's. On Azure one belongs to each build of the
+    /// utility VM; its endorsement says the same and outlives the build.
+    #[serde(default = "measurement_by_endorsement")]
+    pub measurement: Expect<Vec<Hex<48>>>,
+    /// The lowest reported TCB by generation ("milan"). A generation without a row is refused.
+    pub minimum_tcb: Expect<BTreeMap<Generation, MinimumTcb>>,
+    /// The privilege level that the report must come from.
+    #[serde(default = "level_zero")]
+    pub vmpl: Expect<u32>,
+    /// Guests whose memory the host may read.
+    #[serde(default = "forbidden")]
+    pub debug: Expect<Never>,
+    /// Guests that may move to another machine with their migration agent.
+    #[serde(default = "forbidden")]
+    pub migration: Expect<Never>,
+    /// Reports signed by a provider's key instead of the chip's own.
+    #[serde(default = "forbidden")]
+    pub vlek: Expect<Never>,
+}
+
+fn measurement_by_endorsement() -> Expect<Vec<Hex<48>>> {
+    Expect::unchecked("the policy names none; the UVM's endorsement stands for it")
+}
+
+fn level_zero() -> Expect<u32> {
+    Expect::Value(0)
+}
+
+fn forbidden() -> Expect<Never> {
+    Expect::Value(Never::Forbidden)
+}
+
+impl Policy {
+    /// The strictest policy for groups with one of these enforcement policies.
+    #[must_use]
+    pub fn for_host_data(host_data: Expect<Vec<Hex<32>>>) -> Self {
+        Self {
+            host_data,
+            measurement: measurement_by_endorsement(),
+            minimum_tcb: Expect::unchecked("no minimum was given"),
+            vmpl: level_zero(),
+            debug: forbidden(),
+            migration: forbidden(),
+            vlek: forbidden(),
+        }
+    }
+}
+
+/// A generation's name in a policy file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Generation {
+    /// See [`Product::Milan`].
+    Milan,
+    /// See [`Product::Genoa`].
+    Genoa,
+    /// See [`Product::Turin`].
+    Turin,
+}
+
+impl From<Product> for Generation {
+    fn from(product: Product) -> Self {
+        match product {
+            Product::Milan => Self::Milan,
+            Product::Genoa => Self::Genoa,
+            Product::Turin => Self::Turin,
+        }
+    }
+}

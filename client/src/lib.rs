@@ -1,0 +1,1 @@
+//! Verification SDK and the command line pmc

@@ -1,0 +1,1 @@
+//! Seals logs for the reader's keys only

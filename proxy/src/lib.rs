@@ -1,0 +1,1 @@
+//! Attested TLS in front of an OpenAI-compatible upstream

@@ -1,0 +1,24 @@
+//! How every binary of the group starts, listens, logs, calls out and stops.
+//!
+//! A role implements [`Role`] and its `main` is one line; what happens then reads from top to bottom in
+//! [`main`]: environment → config (all problems at once) → logs → runtime → serve → stop.
+//!
+//! This crate must not know what any role does: it knows neither `attestation` nor `proto`.
+
+pub mod body;
+pub mod clock;
+pub mod env;
+pub mod grpc;
+pub mod health;
+pub mod listen;
+mod logs;
+pub mod outbound;
+mod process;
+pub mod roots;
+mod shutdown;
+
+pub use process::{BoxError, Identity, Process, Role, main};
+pub use shutdown::Shutdown;
+
+#[doc(hidden)]
+pub use tracing as __tracing;

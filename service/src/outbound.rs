@@ -1,0 +1,252 @@
+//! Calls to an outside party: bounded in time and size, repeated only where that is safe, and with errors
+//! that say which party failed and whether it is worth trying again.
+//!
+//! No proxy is used, whatever the environment says; no redirect is followed; no cookie is kept.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
+use reqwest::{Client, Method, Url};
+
+use crate::body::{self, BodyError};
+use crate::roots::Roots;
+
+/// The longest upstream text that an error repeats.
+const EXCERPT: usize = 2048;
+
+/// The longest pause between two tries, whatever `Retry-After` says.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// One outside party and the bounds for calls to it.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    party: &'static str,
+    client: Client,
+    limits: Limits,
+}
+
+/// Bounds of one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the first try to the last byte of the last answer.
+    pub deadline: Duration,
+    /// One try.
+    pub attempt: Duration,
+    /// Tries in all, for calls that may be repeated.
+    pub attempts: usize,
+    /// The longest answer that is read, in bytes.
+    pub answer: usize,
+}
+
+impl Default for Limits {
+    /// 30 s in all, 10 s a try, 3 tries, 1 MiB.
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            attempt: Duration::from_secs(10),
+            attempts: 3,
+            answer: 1 << 20,
+        }
+    }
+}
+
+/// A call to make. It can be sent more than once, so its body is whole.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// GET, POST, …
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// Headers beyond those that HTTP itself needs.
+    pub headers: HeaderMap,
+    /// The body; empty for none.
+    pub body: Bytes,
+}
+
+impl Call {
+    /// A GET without headers.
+    #[must_use]
+    pub fn get(url: Url) -> Self {
+        Self { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// A POST of JSON.
+    #[must_use]
+    pub fn post_json(url: Url, body: Bytes) -> Self {
+        let json = http::HeaderValue::from_static("application/json");
+        let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, json)]);
+        Self { method: Method::POST, url, headers, body }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: http::HeaderName, value: http::HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+}
+
+/// A 2xx answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its whole body.
+    pub body: Bytes,
+}
+
+/// Why a call gave no 2xx answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// No connection, or it broke off.
+    #[error("{party} cannot be reached")]
+    Unreachable {
+        /// Who.
+        party: &'static str,
+        /// Why; its text may hold the URL, never a header or a body.
+        source: reqwest::Error,
+    },
+    /// No whole answer in time.
+    #[error("{party} did not answer in time")]
+    TimedOut {
+        /// Who.
+        party: &'static str,
+    },
+    /// An answer longer than the limit.
+    #[error("{party} answered with more than {limit} bytes")]
+    TooLarge {
+        /// Who.
+        party: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Another status than 2xx.
+    #[error("{party} refused: {excerpt}: http response status equal to {status}")]
+    Refused {
+        /// Who.
+        party: &'static str,
+        /// The status.
+        status: StatusCode,
+        /// The beginning of its answer.
+        excerpt: String,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl OutboundError {
+    /// Whether the same call may succeed a little later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } => true,
+            Self::TooLarge { .. } => false,
+            Self::Refused { status, .. } => {
+                status.is_server_error()
+                    || *status == StatusCode::TOO_MANY_REQUESTS
+                    || *status == StatusCode::REQUEST_TIMEOUT
+            }
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::TooLarge { .. } => None,
+        }
+    }
+}
+
+impl Outbound {
+    /// A caller of `party`, believing `roots` where the URL says https.
+    #[must_use]
+    pub fn new(party: &'static str, roots: &Roots, limits: Limits) -> Self {
+        let client = Client::builder()
+            .tls_backend_preconfigured(roots.client_config())
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5))
+            .pool_max_idle_per_host(8)
+            .build()
+            .expect("a client with a ready TLS configuration has nothing left to fail");
+        Self { party, client, limits }
+    }
+
+    /// Calls once. For calls that must not be repeated.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboundError`].
+    pub async fn once(&self, call: &Call) -> Result<Answer, OutboundError> {
+        let timed_out = |_| OutboundError::TimedOut { party: self.party };
+        tokio::time::timeout(self.limits.attempt, self.attempt(call)).await.map_err(timed_out)?
+    }
+
+    /// Calls, and calls again after a transient failure, with jitter and honouring `Retry-After`, within the
+    /// deadline. For calls that change nothing at the other side.
+    ///
+    /// # Errors
+    ///
+    /// The last [`OutboundError`].
+    pub async fn repeatedly(&self, call: &Call) -> Result<Answer, OutboundError> {
+        let timed_out = |_| OutboundError::TimedOut { party: self.party };
+        tokio::time::timeout(self.limits.deadline, self.tries(call)).await.map_err(timed_out)?
+    }
+
+    async fn tries(&self, call: &Call) -> Result<Answer, OutboundError> {
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(5))
+            .with_max_times(self.limits.attempts.saturating_sub(1))
+            .with_jitter()
+            .build();
+        loop {
+            let error = match self.once(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let Some(pause) = pauses.next().filter(|_| error.is_transient()) else {
+                return Err(error);
+            };
+            let pause = error.retry_after().map_or(pause, |asked| asked.max(pause));
+            tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+        }
+    }
+
+    async fn attempt(&self, call: &Call) -> Result<Answer, OutboundError> {
+        let Call { method, url, headers, body } = call.clone();
+        let unreachable = |source| OutboundError::Unreachable { party: self.party, source };
+        let response = self
+            .client
+            .request(method, url)
+            .headers(headers)
+            .body(body)
+            .send()
+            .await
+            .map_err(unreachable)?;
+        let status = response.status();
+        let headers = response.headers().clone();
+        let body = body::read(reqwest::Body::from(response), self.limits.answer).await;
+        let body = body.map_err(|error| match error {
+            BodyError::TooLarge(limit) => OutboundError::TooLarge { party: self.party, limit },
+            BodyError::Broken(source) => unreachable(source),
+        })?;
+        if status.is_success() {
+            return Ok(Answer { status, headers, body });
+        }
+        Err(OutboundError::Refused {
+            party: self.party,
+            status,
+            excerpt: String::from_utf8_lossy(body.get(..EXCERPT).unwrap_or(&body)).into_owned(),
+            retry_after: headers
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+                .map(Duration::from_secs),
+        })
+    }
+}

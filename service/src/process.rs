@@ -1,0 +1,237 @@
+//! The story of a process, from its first line to its exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::env::{Environment, Measured, Problems, Reader, Var};
+use crate::health::{self, Health};
+use crate::listen::Local;
+use crate::logs::{self, Logs, console_line};
+use crate::{Shutdown, clock, env};
+
+/// Any error that ends a role. Its text, with its causes, goes to stderr, which the operator of the cloud can
+/// read: errors of roles carry no secret.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// `EX_USAGE` of sysexits.h: the environment cannot be used; starting again will not help.
+const EXIT_USAGE: u8 = 64;
+
+/// How long a role may take to finish its work after the signal to stop.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// One of the group's roles.
+pub trait Role {
+    /// Its name: of the crate, of the binary, of the container.
+    const NAME: &'static str;
+    /// What it does, in one sentence.
+    const ABOUT: &'static str;
+    /// Its version, as the manifest reports it.
+    const VERSION: &'static str;
+    /// Its own variables; [`env::COMMON`] comes on top.
+    const VARS: &'static [Var];
+    /// What its variables mean.
+    type Config: Send + 'static;
+
+    /// Reads every variable, then says whether all were good.
+    fn read(env: &mut Reader<'_>) -> Option<Self::Config>;
+
+    /// Where it answers `grpc.health.v1`.
+    fn health(config: &Self::Config) -> &Local;
+
+    /// Serves until [`Process::shutdown`] fires.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes it impossible to serve at all.
+    fn serve(
+        config: Self::Config,
+        process: Process,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// Who this process is, for the `Info` call and the logs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The role's name.
+    pub role: &'static str,
+    /// The software's version.
+    pub version: &'static str,
+    /// 16 random bytes of this start, as 32 hexadecimal digits.
+    pub boot_id: String,
+    /// When it started, in Unix seconds by the host's clock.
+    pub started: u64,
+    /// What the environment contributes.
+    pub measured: Measured,
+}
+
+/// What a role is given to serve with.
+#[derive(Debug)]
+pub struct Process {
+    /// Who it is.
+    pub identity: Identity,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// How it says that it is ready, or no longer.
+    pub health: Health,
+}
+
+impl Process {
+    /// Prepares a role that runs inside another process, as tests do: reads `environment` as [`main`] would,
+    /// but installs neither a log pipeline nor signal handlers. Call the role's `serve` with what comes back,
+    /// and fire [`Process::shutdown`] to end it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the environment.
+    ///
+    /// # Panics
+    ///
+    /// The system has no random numbers.
+    pub async fn embedded<R: Role>(
+        environment: &Environment,
+    ) -> Result<(R::Config, Self), Problems> {
+        let (config, _, measured) = configuration::<R>(environment)?;
+        let identity = identity::<R>(measured).expect("the system has random numbers");
+        let shutdown = Shutdown::default();
+        Ok((config, Self { identity, shutdown, health: Health::new().await }))
+    }
+}
+
+/// Runs a role: `fn main() -> ExitCode { service::main::<Proxy>() }`.
+///
+/// Without arguments it serves. `healthcheck` asks the running process whether it is ready, because images
+/// hold no shell; `vars` prints the table of variables; `--version` the version.
+#[must_use]
+pub fn main<R: Role>() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (None, _) => run::<R>(&Environment::of_process()),
+        (Some("healthcheck"), None) => healthcheck::<R>(&Environment::of_process()),
+        (Some("vars"), None) => print(&env::markdown(&[R::VARS, &env::COMMON].concat())),
+        (Some("--version"), None) => print(&format!("{} {}\n", R::NAME, R::VERSION)),
+        _ => {
+            complain(&format!(
+                "{}: {}\nusage: {} [healthcheck | vars | --version]\n",
+                R::NAME,
+                R::ABOUT,
+                R::NAME
+            ));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn run<R: Role>(environment: &Environment) -> ExitCode {
+    let (config, logs, measured) = match configuration::<R>(environment) {
+        Ok(all) => all,
+        Err(problems) => return unusable::<R>(&problems),
+    };
+    console_line(R::NAME, "starting");
+    let outcome = runtime().and_then(|runtime| {
+        let outcome = runtime.block_on(serve::<R>(config, &logs, measured));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        outcome
+    });
+    match outcome {
+        Ok(()) => {
+            console_line(R::NAME, "stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&format!("{}: {}\n", R::NAME, chain(error.as_ref())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve<R: Role>(
+    config: R::Config,
+    logs: &logs::Config,
+    measured: Measured,
+) -> Result<(), BoxError> {
+    let shutdown = Shutdown::on_signal()?;
+    let identity = identity::<R>(measured)?;
+    let logs = Logs::start(logs, &identity);
+    for name in &identity.measured.unsealed {
+        tracing::warn!(variable = name, "a secret came from the environment: seal it instead");
+    }
+    let process = Process { identity, shutdown: shutdown.clone(), health: Health::new().await };
+    let late = async {
+        shutdown.fired().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let outcome = tokio::select! {
+        outcome = R::serve(config, process) => outcome,
+        () = late => Err("did not finish its work in time after the signal to stop".into()),
+    };
+    logs.stop().await;
+    outcome
+}
+
+fn healthcheck<R: Role>(environment: &Environment) -> ExitCode {
+    let config = match configuration::<R>(environment) {
+        Ok((config, _, _)) => config,
+        Err(problems) => return unusable::<R>(&problems),
+    };
+    match runtime().and_then(|runtime| runtime.block_on(health::ask(R::health(&config)))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{}: {}\n", R::NAME, chain(error.as_ref())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configuration<R: Role>(
+    environment: &Environment,
+) -> Result<(R::Config, logs::Config, Measured), Problems> {
+    let mut reader = Reader::new(environment, R::VARS);
+    let logs = logs::Config::read(&mut reader);
+    let config = R::read(&mut reader);
+    let ((config, logs), measured) = reader.finish(config.zip(logs))?;
+    Ok((config, logs, measured))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, BoxError> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn identity<R: Role>(measured: Measured) -> Result<Identity, BoxError> {
+    let mut boot_id = [0; 16];
+    aws_lc_rs::rand::fill(&mut boot_id).map_err(|_| "the system has no random numbers")?;
+    Ok(Identity {
+        role: R::NAME,
+        version: R::VERSION,
+        boot_id: hex::encode(boot_id),
+        started: clock::unix_now(),
+        measured,
+    })
+}
+
+fn unusable<R: Role>(problems: &Problems) -> ExitCode {
+    complain(&format!("{}: the environment cannot be used:\n{problems}", R::NAME));
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// An error and its causes, outermost first.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[expect(clippy::print_stdout, reason = "what a person asked for on the command line")]
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stderr, reason = "why the process does not run; holds no secret")]
+fn complain(text: &str) {
+    eprint!("{text}");
+}

@@ -1,0 +1,1 @@
+//! Owns the key vault: secure key release

@@ -1,0 +1,1 @@
+//! The whole group and its outside world on one machine
