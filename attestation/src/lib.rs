@@ -20,6 +20,7 @@ pub mod evidence;
 pub mod jws;
 pub mod log_record;
 mod lp;
+pub mod maa;
 pub mod merkle;
 pub mod policy;
 pub mod product;

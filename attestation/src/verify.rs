@@ -21,6 +21,10 @@ pub struct Verified<T> {
 }
 
 impl<T> Verified<T> {
+    pub(crate) fn new(value: T, findings: Vec<Finding>, trust: Trust, at: u64) -> Self {
+        Self { value, findings, trust, at }
+    }
+
     /// What was verified.
     pub fn value(&self) -> &T {
         &self.value
@@ -99,7 +103,7 @@ pub fn verify(
     let Subject { report, vek, .. } = subject;
     let unverified =
         Unverified { cce_policy: evidence.cce_policy.clone(), uvm: evidence.uvm.clone() };
-    Ok(Verified { value: Guest { report, vek, unverified }, findings, trust, at })
+    Ok(Verified::new(Guest { report, vek, unverified }, findings, trust, at))
 }
 
 #[derive(Debug, thiserror::Error)]
