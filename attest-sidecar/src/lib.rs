@@ -1,1 +1,79 @@
-//! Owns the SNP device, the certificate sources and MAA: evidence for a typed purpose
+//! `attest-sidecar`: the one role that talks to the SNP device, to the certificate sources and to Microsoft
+//! Azure Attestation.
+//!
+//! It composes `REPORT_DATA` itself from typed requests, so that it signs nothing that a caller made up. It
+//! judges nobody: what it hands out is verified by those who rely on it. It must not know what its callers do
+//! with evidence, nor anything of keys, logs or prompts.
+
+mod certificates;
+mod config;
+mod device;
+mod error;
+mod evidence;
+mod grpc;
+mod maa;
+mod processor;
+mod runtime_data;
+mod security_context;
+
+use std::sync::Arc;
+
+use service::env::{Reader, Var};
+use service::listen::{Listener, Local};
+use service::outbound::{Limits, Outbound};
+use service::{BoxError, Process, Role, lifecycle};
+
+use crate::certificates::Certificates;
+use crate::evidence::Attester;
+use crate::maa::Maa;
+use crate::processor::Processor;
+use crate::security_context::SecurityContext;
+
+pub use crate::config::{Config, VARS};
+
+/// The role.
+#[derive(Debug)]
+pub struct AttestSidecar;
+
+impl Role for AttestSidecar {
+    const NAME: &'static str = "attest-sidecar";
+    const ABOUT: &'static str = "evidence of the SNP device for a typed purpose, and MAA tokens";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const VARS: &'static [Var] = &VARS;
+    type Config = Config;
+
+    fn read(env: &mut Reader<'_>) -> Option<Config> {
+        Config::read(env)
+    }
+
+    fn health(config: &Config) -> &Local {
+        &config.listen
+    }
+
+    async fn serve(config: Config, process: Process) -> Result<(), BoxError> {
+        let listener = Listener::bind(config.listen.address()).await?;
+        let processor = Processor::start(&config.device)?;
+        let context = SecurityContext::read(&config.context);
+        let thim = Outbound::new("THIM", &config.roots, Limits::default());
+        let certificates = Certificates::new(thim, config.thim, context.certificates);
+        let attester = Arc::new(Attester::new(
+            processor,
+            certificates,
+            context.uvm_reference_info,
+            context.security_policy,
+        ));
+        let maa = Outbound::new("MAA", &config.roots, maa::LIMITS);
+        let maa = Maa::new(maa, config.maa, config.maa_hosts);
+
+        let production = config.roots.are_public();
+        let router = grpc::router(&process, &listener, attester.clone(), maa, production);
+        lifecycle!("listening");
+        let health = process.health.clone();
+        tokio::spawn(async move {
+            attester.until_ready().await;
+            health.ready().await;
+            lifecycle!("ready");
+        });
+        Ok(service::grpc::serve(router, listener, &process.shutdown).await?)
+    }
+}

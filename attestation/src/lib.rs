@@ -25,6 +25,7 @@ pub mod merkle;
 pub mod policy;
 pub mod product;
 pub mod report;
+pub mod runtime_data;
 pub mod tcb;
 pub mod vek;
 pub mod verify;

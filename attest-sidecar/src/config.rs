@@ -1,0 +1,116 @@
+//! What the environment says.
+
+use service::env::{Class, Reader, Var};
+use service::listen::Local;
+use service::roots::{self, Roots};
+use url::Url;
+
+use crate::device::Source;
+use crate::security_context::ContextPlace;
+
+/// The role's variables.
+pub const VARS: [Var; 10] = [
+    Var {
+        name: "ATTEST_LISTEN",
+        class: Class::Measured,
+        default: Some("127.0.0.1:50051"),
+        help: "Where the other roles reach this one by gRPC: host:port on loopback, or unix:/path.",
+    },
+    Var {
+        name: "ATTEST_DEVICE",
+        class: Class::Measured,
+        default: Some("auto"),
+        help: "`auto` takes /dev/sev-guest, else /dev/sev; or one of these two; or socket:/path of a \
+               security processor that answers guest messages on a Unix socket.",
+    },
+    Var {
+        name: "ATTEST_THIM_URL",
+        class: Class::Measured,
+        default: Some("http://169.254.169.254/metadata/THIM/amd/certification"),
+        help: "Where certificates of this machine are fetched when the platform mounted none, or stale ones.",
+    },
+    Var {
+        name: "MAA_ENDPOINT",
+        class: Class::Measured,
+        default: Some("https://sharedeus.eus.attest.azure.net"),
+        help: "The instance of Microsoft Azure Attestation that is asked for tokens.",
+    },
+    Var {
+        name: "ATTEST_MAA_HOSTS",
+        class: Class::Measured,
+        default: None,
+        help: "Further hosts, comma separated, that may be asked for tokens besides MAA_ENDPOINT and Azure's own.",
+    },
+    Var {
+        name: "UVM_SECURITY_CONTEXT_DIR",
+        class: Class::Harmless,
+        default: None,
+        help: "Set by the platform: the folder with its policy, endorsement and certificates. Everything in it \
+               is verified by whoever relies on it.",
+    },
+    Var {
+        name: "UVM_HOST_AMD_CERTIFICATE",
+        class: Class::Harmless,
+        default: None,
+        help: "Set by the platform where it mounts no folder: its certificates, base64.",
+    },
+    Var {
+        name: "UVM_SECURITY_POLICY",
+        class: Class::Harmless,
+        default: None,
+        help: "Set by the platform where it mounts no folder: the enforcement policy, base64.",
+    },
+    Var {
+        name: "UVM_REFERENCE_INFO",
+        class: Class::Harmless,
+        default: None,
+        help: "Set by the platform where it mounts no folder: the utility VM's endorsement, base64.",
+    },
+    roots::VAR,
+];
+
+/// The role's configuration.
+#[derive(Debug)]
+pub struct Config {
+    pub(crate) listen: Local,
+    pub(crate) device: Source,
+    pub(crate) thim: Url,
+    pub(crate) maa: Url,
+    pub(crate) maa_hosts: Vec<String>,
+    pub(crate) context: ContextPlace,
+    pub(crate) roots: Roots,
+}
+
+impl Config {
+    pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
+        let listen = env.parse("ATTEST_LISTEN");
+        let device = env.parse("ATTEST_DEVICE");
+        let thim = env.parse::<Url>("ATTEST_THIM_URL");
+        let maa = env.parse::<Url>("MAA_ENDPOINT").filter(|url| {
+            let https = url.scheme() == "https" && url.path() == "/" && url.query().is_none();
+            if !https {
+                env.refuse("MAA_ENDPOINT", &"must be https://host without a path");
+            }
+            https
+        });
+        let maa_hosts = env.optional::<String>("ATTEST_MAA_HOSTS").unwrap_or_default();
+        let maa_hosts = maa_hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
+        let maa_hosts = maa_hosts.map(str::to_ascii_lowercase).collect();
+        let context = ContextPlace {
+            folder: env.optional("UVM_SECURITY_CONTEXT_DIR"),
+            certificates: env.optional("UVM_HOST_AMD_CERTIFICATE"),
+            security_policy: env.optional("UVM_SECURITY_POLICY"),
+            reference_info: env.optional("UVM_REFERENCE_INFO"),
+        };
+        let roots = Roots::read(env);
+        Some(Self {
+            listen: listen?,
+            device: device?,
+            thim: thim?,
+            maa: maa?,
+            maa_hosts,
+            context,
+            roots: roots?,
+        })
+    }
+}

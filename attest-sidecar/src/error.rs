@@ -1,0 +1,64 @@
+//! What a failed call looks like to a caller.
+
+use tonic::Status;
+
+use crate::certificates::CertificatesError;
+use crate::evidence::EvidenceError;
+use crate::maa::MaaError;
+use crate::processor::ProcessorError;
+
+/// A field of a request is missing, too long, or not of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the field {0} is missing or not of its length")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// A field of exactly `N` bytes.
+pub(crate) fn array<const N: usize>(
+    bytes: &[u8],
+    field: &'static str,
+) -> Result<[u8; N], Malformed> {
+    bytes.try_into().map_err(|_| Malformed(field))
+}
+
+/// Any call's failure.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    #[error(transparent)]
+    Maa(#[from] MaaError),
+}
+
+/// Which gRPC status a failure gives, with its causes as text.
+pub(crate) fn status(failure: &Failure) -> Status {
+    let text = text(failure);
+    match failure {
+        Failure::Malformed(_) | Failure::Maa(MaaError::NotAllowed(_)) => {
+            Status::invalid_argument(text)
+        }
+        Failure::Evidence(EvidenceError::Processor(error)) => match error {
+            ProcessorError::Busy => Status::resource_exhausted(text),
+            ProcessorError::Device(_) | ProcessorError::Gone => Status::unavailable(text),
+        },
+        Failure::Evidence(EvidenceError::Certificates(error)) => match error {
+            CertificatesError::Source(_)
+            | CertificatesError::Unusable(_)
+            | CertificatesError::Mismatch { .. } => Status::unavailable(text),
+        },
+        Failure::Maa(MaaError::Call(_) | MaaError::NoToken) => Status::unavailable(text),
+    }
+}
+
+/// An error and its causes, outermost first.
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,298 @@
+//! The one queue in front of the security processor, which makes one report at a time, in milliseconds.
+//!
+//! Bindings that wait share the next report by a Merkle tree (`wire.md` part 1), so that a slow report serves
+//! everybody who waits. Reports of the other shapes are made one by one. The two take turns: neither a flood
+//! of bindings nor one of single reports makes the other wait for more than one report beyond its own.
+
+use attestation::merkle::{Inclusion, Tree};
+use attestation::{ReportData, binding};
+use service::BoxError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::device::{Device, DeviceError, RawReport, Source};
+
+/// Bindings that may wait for one report. More are refused: their callers ask again.
+const WAITING_BINDINGS: usize = 16 * 1024;
+
+/// Single reports that may wait.
+const WAITING_REPORTS: usize = 64;
+
+/// Why no report was made.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ProcessorError {
+    /// Too many wait already.
+    #[error("too many wait for the security processor; try again")]
+    Busy,
+    /// The device failed; its error is shared by everybody who waited.
+    #[error("failed to retrieve attestation report")]
+    Device(#[source] std::sync::Arc<DeviceError>),
+    /// The processor's thread is gone: only at the end of the process.
+    #[error("the security processor is no longer asked")]
+    Gone,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, ProcessorError>>;
+
+/// A binding that waits for a report.
+struct Waiting {
+    leaf: Vec<u8>,
+    answer: Answer<(RawReport, Inclusion)>,
+}
+
+/// A report of another shape.
+struct Single {
+    report_data: ReportData,
+    answer: Answer<RawReport>,
+}
+
+/// The way to the security processor. Clones share its queue.
+#[derive(Clone)]
+pub(crate) struct Processor {
+    bindings: mpsc::Sender<Waiting>,
+    singles: mpsc::Sender<Single>,
+}
+
+impl Processor {
+    /// Starts the one thread that talks to the device. It ends when the last clone is dropped.
+    pub(crate) fn start(source: &Source) -> Result<Self, BoxError> {
+        Self::ask(source.device()?)
+    }
+
+    fn ask(device: Box<dyn Device>) -> Result<Self, BoxError> {
+        let (bindings, waiting) = mpsc::channel(WAITING_BINDINGS);
+        let (singles, single) = mpsc::channel(WAITING_REPORTS);
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new()
+            .name("security-processor".to_owned())
+            .spawn(move || runtime.block_on(Turns { device, waiting, single }.take()))?;
+        Ok(Self { bindings, singles })
+    }
+
+    /// A report of the batch shape that covers `binding`.
+    pub(crate) async fn prove(
+        &self,
+        binding: &attestation::Binding,
+    ) -> Result<(RawReport, Inclusion), ProcessorError> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { leaf: binding.leaf(), answer };
+        self.bindings.try_send(waiting).map_err(|_| ProcessorError::Busy)?;
+        answered.await.map_err(|_| ProcessorError::Gone)?
+    }
+
+    /// A report of a shape that is not the batch's.
+    pub(crate) async fn report(
+        &self,
+        report_data: ReportData,
+    ) -> Result<RawReport, ProcessorError> {
+        let (answer, answered) = oneshot::channel();
+        let single = Single { report_data, answer };
+        self.singles.try_send(single).map_err(|_| ProcessorError::Busy)?;
+        answered.await.map_err(|_| ProcessorError::Gone)?
+    }
+}
+
+/// The thread's state.
+struct Turns {
+    device: Box<dyn Device>,
+    waiting: mpsc::Receiver<Waiting>,
+    single: mpsc::Receiver<Single>,
+}
+
+impl Turns {
+    async fn take(mut self) {
+        loop {
+            tokio::select! {
+                first = self.waiting.recv() => match first {
+                    Some(first) => self.batch(first),
+                    None => return,
+                },
+                first = self.single.recv() => match first {
+                    Some(first) => self.one(first),
+                    None => return,
+                },
+            }
+            // Whoever was not chosen is served now, so that the turns alternate under load.
+            if let Ok(next) = self.single.try_recv() {
+                self.one(next);
+            }
+            if let Ok(next) = self.waiting.try_recv() {
+                self.batch(next);
+            }
+        }
+    }
+
+    fn one(&mut self, Single { report_data, answer }: Single) {
+        if !answer.is_closed() {
+            let report = self.device.report(&report_data).map_err(shared);
+            let _ = answer.send(report);
+        }
+    }
+
+    /// Everybody who waits now shares one report.
+    fn batch(&mut self, first: Waiting) {
+        let rest = std::iter::from_fn(|| self.waiting.try_recv().ok()).take(WAITING_BINDINGS);
+        let waiting = std::iter::once(first).chain(rest).filter(|one| !one.answer.is_closed());
+        let (leaves, answers): (Vec<_>, Vec<_>) =
+            waiting.map(|Waiting { leaf, answer }| (leaf, answer)).unzip();
+        let Some(tree) = Tree::new(&leaves) else { return };
+        let report = self.device.report(&binding::batch(&tree.root)).map_err(shared);
+        for (answer, inclusion) in answers.into_iter().zip(tree.inclusions) {
+            let _ = answer.send(report.clone().map(|report| (report, inclusion)));
+        }
+    }
+}
+
+fn shared(error: DeviceError) -> ProcessorError {
+    ProcessorError::Device(std::sync::Arc::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use attestation::merkle;
+
+    use super::*;
+
+    /// A device that announces what it is asked for and answers when it is told to.
+    struct Stepped {
+        asked: SyncSender<ReportData>,
+        go: Receiver<bool>,
+    }
+
+    impl Device for Stepped {
+        fn report(&mut self, report_data: &[u8; 64]) -> Result<RawReport, DeviceError> {
+            self.asked.send(*report_data).unwrap();
+            if !self.go.recv().unwrap() {
+                return Err(DeviceError::Status(1));
+            }
+            let mut report = Box::new([0; crate::device::REPORT]);
+            report[..64].copy_from_slice(report_data);
+            Ok(report)
+        }
+    }
+
+    struct Bench {
+        processor: Processor,
+        asked: Receiver<ReportData>,
+        go: SyncSender<bool>,
+    }
+
+    fn bench() -> Bench {
+        let (asked_in, asked) = sync_channel(64);
+        let (go, go_out) = sync_channel(64);
+        let device = Stepped { asked: asked_in, go: go_out };
+        Bench { processor: Processor::ask(Box::new(device)).unwrap(), asked, go }
+    }
+
+    fn binding(n: u8) -> Binding {
+        Binding::LogKey { public_key: vec![n], boot_id: [0; 16], recipients_sha256: [0; 32] }
+    }
+
+    use attestation::Binding;
+
+    type Proof = tokio::task::JoinHandle<Result<(RawReport, Inclusion), ProcessorError>>;
+
+    /// Starts a call and returns once it waits in the queue.
+    async fn waiting(processor: &Processor, n: u8) -> Proof {
+        let before = processor.bindings.capacity();
+        let clone = processor.clone();
+        let proof = tokio::spawn(async move { clone.prove(&binding(n)).await });
+        while processor.bindings.capacity() == before {
+            tokio::task::yield_now().await;
+        }
+        proof
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_while_the_device_is_busy_shares_the_next_report() {
+        let Bench { processor, asked, go } = bench();
+        let clone = processor.clone();
+        let first = tokio::spawn(async move { clone.prove(&binding(0)).await });
+        let alone = tokio::task::spawn_blocking(move || (asked.recv().unwrap(), asked));
+        let (alone, asked) = alone.await.unwrap();
+        let mut others = Vec::new();
+        for n in 1..=5 {
+            others.push(waiting(&processor, n).await);
+        }
+        go.send(true).unwrap();
+        go.send(true).unwrap();
+
+        let (report, inclusion) = first.await.unwrap().unwrap();
+        assert_eq!(inclusion.size, 1);
+        assert_eq!(binding(0).report_data(&inclusion), Some(alone));
+        assert_eq!(report[..64], alone);
+
+        let shared = asked.recv().unwrap();
+        for (n, proof) in (1..).zip(others) {
+            let (report, inclusion) = proof.await.unwrap().unwrap();
+            assert_eq!((inclusion.size, inclusion.index), (5, u64::from(n) - 1));
+            assert_eq!(binding(n).report_data(&inclusion), Some(shared));
+            assert_eq!(report[..64], shared);
+        }
+        assert!(asked.try_recv().is_err(), "two reports for six callers");
+    }
+
+    #[tokio::test]
+    async fn single_reports_and_batches_take_turns() {
+        let Bench { processor, asked, go } = bench();
+        let clone = processor.clone();
+        let first = tokio::spawn(async move { clone.report([1; 64]).await });
+        let asked = tokio::task::spawn_blocking(move || {
+            assert_eq!(asked.recv().unwrap(), [1; 64]);
+            asked
+        })
+        .await
+        .unwrap();
+        let mut singles = Vec::new();
+        for n in 2..5 {
+            let before = processor.singles.capacity();
+            let clone = processor.clone();
+            singles.push(tokio::spawn(async move { clone.report([n; 64]).await }));
+            while processor.singles.capacity() == before {
+                tokio::task::yield_now().await;
+            }
+        }
+        let proof = waiting(&processor, 9).await;
+        for _ in 0..5 {
+            go.send(true).unwrap();
+        }
+        let (_, inclusion) = proof.await.unwrap().unwrap();
+        first.await.unwrap().unwrap();
+        for single in singles {
+            single.await.unwrap().unwrap();
+        }
+        let batch = binding(9).report_data(&inclusion).unwrap();
+        let order: Vec<_> = asked.try_iter().collect();
+        let turn = order.iter().position(|data| *data == batch).unwrap();
+        assert!(turn <= 1, "the batch waited for {turn} reports that came in with it");
+    }
+
+    #[tokio::test]
+    async fn an_error_reaches_everybody_and_the_next_report_is_fine() {
+        let Bench { processor, asked, go } = bench();
+        go.send(false).unwrap();
+        let error = processor.prove(&binding(1)).await.err().unwrap();
+        assert!(matches!(error, ProcessorError::Device(_)));
+        go.send(true).unwrap();
+        let (_, inclusion) = processor.prove(&binding(1)).await.unwrap();
+        let data = asked.try_iter().last().unwrap();
+        assert_eq!(binding(1).report_data(&inclusion), Some(data));
+        assert!(inclusion.size < merkle::MAX_LEAVES);
+    }
+
+    #[tokio::test]
+    async fn the_queue_has_an_end() {
+        let Bench { processor, go: _go, .. } = bench();
+        let mut refused = 0;
+        let mut calls = Vec::new();
+        for n in 0..(WAITING_REPORTS + 8) {
+            let mut call = Box::pin(processor.report([u8::try_from(n % 256).unwrap(); 64]));
+            match futures_util::poll!(&mut call) {
+                std::task::Poll::Ready(Err(ProcessorError::Busy)) => refused += 1,
+                _ => calls.push(call),
+            }
+        }
+        assert!(refused >= 6, "{refused} were refused");
+    }
+}

@@ -1,0 +1,122 @@
+//! What the platform mounts for a container group: its enforcement policy, the utility VM's endorsement, the
+//! machine's certificates. All of it comes from the host and is believed by nobody here.
+//!
+//! Source: measured on the reference (`skr.md` part 1.4).
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::certificates::Endorsements;
+
+/// Where Kata containers find theirs.
+const KATA: &str = "/opt/confidential-containers/share/kata-containers";
+
+/// The longest file that is read. A certificate file has 9 KiB, an endorsement 15 KiB, a policy up to some
+/// hundred.
+const MAX_LENGTH: u64 = 4 * 1024 * 1024;
+
+/// Where to look, as the environment says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContextPlace {
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) certificates: Option<String>,
+    pub(crate) security_policy: Option<String>,
+    pub(crate) reference_info: Option<String>,
+}
+
+/// What was there. A part that is missing or unreadable is absent; the others stay.
+#[derive(Default)]
+pub(crate) struct SecurityContext {
+    pub(crate) certificates: Option<Endorsements>,
+    /// The enforcement policy, decoded.
+    pub(crate) security_policy: Option<Vec<u8>>,
+    /// The utility VM's endorsement in base64, as the platform wrote it.
+    pub(crate) uvm_reference_info: Option<String>,
+}
+
+impl SecurityContext {
+    /// Reads the folder that the environment names, else the first `/security-context-*`, else Kata's; the
+    /// variables of the environment stand in for what no file holds.
+    pub(crate) fn read(place: &ContextPlace) -> Self {
+        let folder = place.folder.clone().or_else(mounted).unwrap_or_else(|| KATA.into());
+        let part = |file: &str, variable: &Option<String>| {
+            read_text(&folder.join(file)).or_else(|| variable.clone())
+        };
+        let certificates = part("host-amd-cert-base64", &place.certificates);
+        let policy = part("security-policy-base64", &place.security_policy);
+        let reference_info = part("reference-info-base64", &place.reference_info);
+        Self {
+            certificates: certificates.and_then(|text| {
+                let json = decode(&text, "certificates")?;
+                Endorsements::from_thim(&json)
+                    .inspect_err(|error| {
+                        tracing::warn!(%error, "the mounted certificates cannot be used");
+                    })
+                    .ok()
+            }),
+            security_policy: policy.and_then(|text| decode(&text, "policy")),
+            uvm_reference_info: reference_info
+                .map(|text| text.trim().to_owned())
+                .filter(|text| decode(text, "endorsement").is_some()),
+        }
+    }
+}
+
+fn mounted() -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("security-context-")
+        })
+        .collect();
+    found.sort();
+    found.into_iter().next()
+}
+
+fn read_text(path: &Path) -> Option<String> {
+    let length = std::fs::metadata(path).ok()?.len();
+    if length > MAX_LENGTH {
+        tracing::warn!(length, "a file of the security context is too long and left out");
+        return None;
+    }
+    std::fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty())
+}
+
+fn decode(text: &str, part: &'static str) -> Option<Vec<u8>> {
+    let decoded = STANDARD.decode(text.trim()).ok();
+    if decoded.is_none() {
+        tracing::warn!(part, "a part of the security context is not base64 and left out");
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_go_before_variables_and_a_broken_part_leaves_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("security-policy-base64", "cG9saWN5\n");
+        write("host-amd-cert-base64", "bm8ganNvbg==");
+        let place = ContextPlace {
+            folder: Some(folder.path().to_owned()),
+            security_policy: Some("b3RoZXI=".to_owned()),
+            reference_info: Some("AAEC".to_owned()),
+            certificates: None,
+        };
+        let context = SecurityContext::read(&place);
+        assert_eq!(context.security_policy.as_deref(), Some(b"policy".as_slice()));
+        assert_eq!(context.uvm_reference_info.as_deref(), Some("AAEC"));
+        assert!(context.certificates.is_none());
+
+        write("reference-info-base64", "not base64!");
+        assert_eq!(SecurityContext::read(&place).uvm_reference_info, None);
+    }
+}
