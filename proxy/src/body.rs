@@ -1,0 +1,62 @@
+//! The one body type of the proxy's answers.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use service::BoxError;
+use tokio::time::{Instant, Sleep};
+
+/// Bytes to a client.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body that is all there.
+pub(crate) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An upstream's body, passed on as it comes, which must not pause for longer than `patience`.
+pub(crate) fn streamed(upstream: Incoming, patience: Duration) -> Body {
+    Streamed { upstream, patience, silence: Box::pin(tokio::time::sleep(patience)) }.boxed_unsync()
+}
+
+struct Streamed {
+    upstream: Incoming,
+    patience: Duration,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.upstream).poll_frame(context) {
+            Poll::Ready(frame) => {
+                let deadline = Instant::now() + self.patience;
+                self.silence.as_mut().reset(deadline);
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Poll::Pending => {
+                ready!(self.silence.as_mut().poll(context));
+                Poll::Ready(Some(Err("the upstream paused for too long".into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upstream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.upstream.size_hint()
+    }
+}

@@ -1,0 +1,249 @@
+//! What the environment says.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use service::env::{Class, Reader, Var};
+use service::listen::Local;
+use service::roots::{self, Roots};
+use url::Url;
+use zeroize::Zeroizing;
+
+/// The role's variables.
+pub const VARS: [Var; 15] = [
+    Var {
+        name: "PROXY_ADDRESS",
+        class: Class::Measured,
+        default: Some("0.0.0.0"),
+        help: "The IP address that clients reach.",
+    },
+    Var {
+        name: "PORT",
+        class: Class::Measured,
+        default: Some("8080"),
+        help: "The port that clients reach.",
+    },
+    Var {
+        name: "PROXY_GRPC_LISTEN",
+        class: Class::Measured,
+        default: Some("127.0.0.1:50010"),
+        help: "Where health and Info are answered by gRPC: host:port on loopback, or unix:/path.",
+    },
+    Var {
+        name: "PROXY_HOSTNAMES",
+        class: Class::Measured,
+        default: Some("localhost,127.0.0.1"),
+        help: "Names and IP addresses, comma separated, under which clients reach the proxy: into the \
+               certificate and the manifest.",
+    },
+    Var {
+        name: "TLS_MODE",
+        class: Class::Measured,
+        default: None,
+        help: "`attested`: the key is made in this process, and evidence for it is in the certificate. \
+               `files`: from TLS_CERT_FILE and TLS_KEY_FILE. `off`: plain HTTP. Unset: `files` if \
+               TLS_CERT_FILE is set, else `attested`.",
+    },
+    Var {
+        name: "TLS_CERT_FILE",
+        class: Class::Measured,
+        default: None,
+        help: "Certificate chain in PEM, for TLS_MODE=files.",
+    },
+    Var {
+        name: "TLS_KEY_FILE",
+        class: Class::Measured,
+        default: None,
+        help: "Its private key in PEM, for TLS_MODE=files.",
+    },
+    Var {
+        name: "PROXY_PLAIN_HTTP",
+        class: Class::Measured,
+        default: Some("loopback"),
+        help: "`anywhere` lets TLS_MODE=off serve on an address that others can reach. Everything can then be \
+               read on the way.",
+    },
+    Var {
+        name: "UPSTREAM_URL",
+        class: Class::Measured,
+        default: Some("http://127.0.0.1:8081"),
+        help: "The OpenAI-compatible server that requests go to.",
+    },
+    Var {
+        name: "PRIVATEMODE_API_KEY",
+        class: Class::Sealed,
+        default: None,
+        help: "The credential for the upstream; without it none is sent.",
+    },
+    Var {
+        name: "API_KEYS_FILE",
+        class: Class::Measured,
+        default: Some("/app/secrets/api_keys.json"),
+        help: "File of API keys, read again when it changes. It may be absent.",
+    },
+    Var {
+        name: "API_KEYS",
+        class: Class::Sealed,
+        default: None,
+        help: "Further API keys, comma separated.",
+    },
+    Var {
+        name: "ATTEST_SIDECAR",
+        class: Class::Measured,
+        default: Some("127.0.0.1:50051"),
+        help: "Where `attest-sidecar` answers by gRPC.",
+    },
+    Var {
+        name: "SKR_SIDECAR",
+        class: Class::Measured,
+        default: Some("127.0.0.1:50000"),
+        help: "Where `skr-sidecar` answers by gRPC.",
+    },
+    roots::VAR,
+];
+
+/// How clients' connections are secured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TlsMode {
+    Attested,
+    Files { certificate: PathBuf, key: PathBuf },
+    Off,
+}
+
+impl TlsMode {
+    /// As the manifest names it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Attested => "attested",
+            Self::Files { .. } => "files",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// The role's configuration.
+pub struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) grpc: Local,
+    pub(crate) hostnames: Vec<String>,
+    pub(crate) tls: TlsMode,
+    pub(crate) upstream: Url,
+    pub(crate) upstream_key: Option<Zeroizing<String>>,
+    pub(crate) keys_file: PathBuf,
+    pub(crate) api_keys: Zeroizing<String>,
+    pub(crate) attest: Local,
+    pub(crate) skr: Local,
+    /// `None` if logs are off.
+    pub(crate) log: Option<Local>,
+    pub(crate) roots: Roots,
+}
+
+impl Config {
+    pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
+        let address = env.parse::<IpAddr>("PROXY_ADDRESS");
+        let port = env.parse::<u16>("PORT");
+        let grpc = env.parse("PROXY_GRPC_LISTEN");
+        let hostnames = env.parse::<Hostnames>("PROXY_HOSTNAMES");
+        let tls = tls_mode(env);
+        let plain = env.parse::<String>("PROXY_PLAIN_HTTP");
+        let upstream = upstream(env);
+        let upstream_key = env.optional::<String>("PRIVATEMODE_API_KEY").map(Zeroizing::new);
+        if upstream_key.as_ref().is_some_and(|key| !is_credential(key)) {
+            env.refuse("PRIVATEMODE_API_KEY", &"must be visible ASCII characters");
+        }
+        let keys_file = env.parse("API_KEYS_FILE");
+        let api_keys = Zeroizing::new(env.optional("API_KEYS").unwrap_or_default());
+        let attest = env.parse("ATTEST_SIDECAR");
+        let skr = env.parse("SKR_SIDECAR");
+        let log = env.parse::<String>("LOG_SEALER").filter(|address| address != "off");
+        let roots = Roots::read(env);
+
+        if tls == Some(TlsMode::Off)
+            && address.is_some_and(|address| !address.is_loopback())
+            && plain.as_deref() != Some("anywhere")
+        {
+            let why = "off serves plain HTTP, here on an address that others can reach: set \
+                       PROXY_ADDRESS=127.0.0.1, or say PROXY_PLAIN_HTTP=anywhere as well";
+            env.refuse("TLS_MODE", &why);
+        }
+        Some(Self {
+            listen: SocketAddr::new(address?, port?),
+            grpc: grpc?,
+            hostnames: hostnames?.0,
+            tls: tls?,
+            upstream: upstream?,
+            upstream_key,
+            keys_file: keys_file?,
+            api_keys,
+            attest: attest?,
+            skr: skr?,
+            log: log.and_then(|address| address.parse().ok()),
+            roots: roots?,
+        })
+    }
+}
+
+fn tls_mode(env: &mut Reader<'_>) -> Option<TlsMode> {
+    let mode = env.optional::<String>("TLS_MODE");
+    let certificate = env.optional("TLS_CERT_FILE");
+    let key = env.optional("TLS_KEY_FILE");
+    let mode = mode.unwrap_or_else(|| {
+        if certificate.is_some() { "files".to_owned() } else { "attested".to_owned() }
+    });
+    match (mode.as_str(), certificate, key) {
+        ("attested", ..) => Some(TlsMode::Attested),
+        ("off", ..) => Some(TlsMode::Off),
+        ("files", Some(certificate), Some(key)) => Some(TlsMode::Files { certificate, key }),
+        ("files", ..) => {
+            env.refuse("TLS_MODE", &"files needs both TLS_CERT_FILE and TLS_KEY_FILE");
+            None
+        }
+        ("released", ..) => {
+            env.refuse("TLS_MODE", &"released is not available yet: use attested or files");
+            None
+        }
+        _ => {
+            env.refuse("TLS_MODE", &"must be attested, files or off");
+            None
+        }
+    }
+}
+
+fn upstream(env: &mut Reader<'_>) -> Option<Url> {
+    let url = env.parse::<Url>("UPSTREAM_URL")?;
+    let usable = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    if usable {
+        return Some(url);
+    }
+    env.refuse("UPSTREAM_URL", &"must be http(s)://host[:port][/path], without credentials");
+    None
+}
+
+/// What may stand in an HTTP header as a credential.
+fn is_credential(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A list of DNS names and IP addresses.
+struct Hostnames(Vec<String>);
+
+/// Not such a list.
+#[derive(Debug, thiserror::Error)]
+#[error("must be DNS names or IP addresses, comma separated")]
+struct NotHostnames;
+
+impl FromStr for Hostnames {
+    type Err = NotHostnames;
+
+    fn from_str(text: &str) -> Result<Self, NotHostnames> {
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        let valid = |name: &String| rustls_pki_types::ServerName::try_from(name.as_str()).is_ok();
+        if names.iter().all(valid) { Ok(Self(names)) } else { Err(NotHostnames) }
+    }
+}

@@ -1,0 +1,74 @@
+//! The keys file that today's users have: `{"keys":[{key_id, key_hash | key, enabled, expires_at, …}]}`
+//! (`proxy.md` part 1.5). Members that are not needed here are left alone.
+
+use std::path::Path;
+
+use attestation::crypto::sha256;
+use serde_json::{Map, Value};
+
+use super::{ApiKey, Known};
+
+/// The longest file that is read: about 300,000 keys.
+const MAX_LENGTH: u64 = 64 * 1024 * 1024;
+
+/// The file as a whole cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeysFileError {
+    #[error("the keys file cannot be read")]
+    Unreadable(#[from] std::io::Error),
+    #[error("the keys file is longer than {MAX_LENGTH} bytes")]
+    TooLong,
+    #[error("the keys file is no JSON: line {}, column {}", .0.line(), .0.column())]
+    Json(serde_json::Error),
+    #[error("the keys file is not {{\"keys\":[{{…}}, …]}}")]
+    Shape,
+}
+
+/// Reads every entry. One that cannot be used is left out and logged by its place; its text never is.
+pub(super) fn read(path: &Path) -> Result<Known, KeysFileError> {
+    if std::fs::metadata(path)?.len() > MAX_LENGTH {
+        return Err(KeysFileError::TooLong);
+    }
+    let document: Value =
+        serde_json::from_slice(&std::fs::read(path)?).map_err(KeysFileError::Json)?;
+    let entries = document.get("keys").and_then(Value::as_array).ok_or(KeysFileError::Shape)?;
+    let entries: Option<Vec<&Map<String, Value>>> = entries.iter().map(Value::as_object).collect();
+    let mut known = Known::new();
+    for (place, entry) in entries.ok_or(KeysFileError::Shape)?.into_iter().enumerate() {
+        match api_key(entry) {
+            Some((digest, key)) => {
+                known.insert(digest, key);
+            }
+            None => tracing::warn!(place, "an entry of the keys file cannot be used"),
+        }
+    }
+    Ok(known)
+}
+
+fn api_key(entry: &Map<String, Value>) -> Option<([u8; 32], ApiKey)> {
+    let digest = match (entry.get("key_hash"), entry.get("key")) {
+        (Some(Value::String(text)), _) => {
+            let mut digest = [0; 32];
+            hex::decode_to_slice(text, &mut digest).ok()?;
+            digest
+        }
+        (_, Some(Value::String(key))) => sha256(key.as_bytes()),
+        _ => return None,
+    };
+    let id = match entry.get("key_id") {
+        Some(Value::String(id)) => id.clone(),
+        _ => hex::encode(digest).chars().take(8).collect(),
+    };
+    let enabled = match entry.get("enabled") {
+        None => true,
+        Some(Value::Bool(enabled)) => *enabled,
+        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+        Some(_) => return None,
+    };
+    let expires_at = match entry.get("expires_at") {
+        None | Some(Value::Null) => None,
+        Some(Value::Number(number)) => number.as_f64().filter(|end| *end != 0.0),
+        Some(_) => return None,
+    };
+    Some((digest, ApiKey { id, enabled, expires_at }))
+}

@@ -1,0 +1,289 @@
+//! API keys: where they come from and who a request's key belongs to.
+//!
+//! Source: `proxy.md` parts 1.3, 1.5 and cases 5 to 29. Keys are known by their SHA-256 only.
+
+mod file;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
+
+use attestation::crypto::sha256;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+/// The holder of a key, as far as requests are concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ApiKey {
+    /// A name for it that is no secret.
+    pub(crate) id: String,
+    /// Revoked keys stay listed.
+    pub(crate) enabled: bool,
+    /// Unix seconds; `None` for never.
+    pub(crate) expires_at: Option<f64>,
+}
+
+/// Why a request is not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeyError {
+    /// It brings no key.
+    #[error("Missing API key. Use Authorization: Bearer <key> or X-API-Key header")]
+    Missing,
+    /// The key is unknown, revoked or expired; which, only the operator learns.
+    #[error("Invalid or expired API key")]
+    Invalid,
+}
+
+type Known = HashMap<[u8; 32], ApiKey>;
+
+/// Every key that may be used.
+pub(crate) struct Keys {
+    from_environment: Known,
+    file: PathBuf,
+    from_file: RwLock<Loaded>,
+}
+
+/// The file's keys, and which state of the file they are of.
+#[derive(Clone, Default)]
+struct Loaded {
+    state: Option<FileState>,
+    keys: Arc<Known>,
+}
+
+/// A file is another one if any of these differ; an older time is as new as a newer one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileState {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+impl Keys {
+    /// Keys of the environment's list, and of a file that may be absent. The list counts its empty items, as
+    /// the ids that people know are made of the positions.
+    pub(crate) fn new(list: &str, file: PathBuf) -> Self {
+        let from_environment = list
+            .split(',')
+            .enumerate()
+            .map(|(n, key)| (n, key.trim()))
+            .filter(|(_, key)| !key.is_empty())
+            .map(|(n, key)| {
+                let id = format!("env_key_{n}");
+                (sha256(key.as_bytes()), ApiKey { id, enabled: true, expires_at: None })
+            })
+            .collect();
+        Self { from_environment, file, from_file: RwLock::default() }
+    }
+
+    /// Who sent this request, at that time.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, now: u64) -> Result<ApiKey, KeyError> {
+        let key = presented(headers)?;
+        let digest = sha256(key);
+        let file = self.current();
+        let known = self.from_environment.get(&digest).or_else(|| file.get(&digest));
+        let known = known.ok_or(KeyError::Invalid)?;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "seconds fit a double for 200 million years"
+        )]
+        let alive = known.expires_at.is_none_or(|end| (now as f64) < end);
+        if known.enabled && alive { Ok(known.clone()) } else { Err(KeyError::Invalid) }
+    }
+
+    /// The file's keys as they are now. A file that cannot be used leaves the last good ones in force.
+    fn current(&self) -> Arc<Known> {
+        let state = file_state(&self.file);
+        {
+            let loaded = self.from_file.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if loaded.state == state {
+                return loaded.keys.clone();
+            }
+        }
+        let mut loaded = self.from_file.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if loaded.state != state {
+            loaded.keys = match &state {
+                // A deleted file revokes its keys.
+                None => Arc::default(),
+                Some(_) => match file::read(&self.file) {
+                    Ok(keys) => {
+                        tracing::info!(keys = keys.len(), "the keys file was read");
+                        Arc::new(keys)
+                    }
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(
+                            error,
+                            "the keys file cannot be used; the keys before stay"
+                        );
+                        loaded.keys.clone()
+                    }
+                },
+            };
+            loaded.state = state;
+        }
+        loaded.keys.clone()
+    }
+}
+
+fn file_state(path: &std::path::Path) -> Option<FileState> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::metadata(path).ok()?;
+    Some(FileState { modified: meta.modified().ok(), length: meta.len(), inode: meta.ino() })
+}
+
+/// The key that a request brings: a bearer token, else X-API-Key. The scheme's name is compared without regard
+/// to case (RFC 9110, 11.1). A bearer token that is there decides, even an empty one.
+fn presented(headers: &HeaderMap) -> Result<&[u8], KeyError> {
+    let authorization = headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
+    let bearer = authorization.and_then(|value| {
+        let (scheme, token) = value.split_at_checked("bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+    });
+    let key = match bearer {
+        Some(token) => token,
+        None => headers.get("x-api-key").map(http::HeaderValue::as_bytes).unwrap_or_default(),
+    };
+    if key.is_empty() { Err(KeyError::Missing) } else { Ok(key) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const K1: &str = "pm_test-key-for-unit-tests-12345";
+
+    fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
+        let value = |bytes: &[u8]| http::HeaderValue::from_bytes(bytes).unwrap();
+        pairs.iter().map(|(name, text)| (name.parse().unwrap(), value(text))).collect()
+    }
+
+    fn digest(key: &str) -> String {
+        hex::encode(sha256(key.as_bytes()))
+    }
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        keys: Keys,
+    }
+
+    impl Bench {
+        fn new(list: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let keys = Keys::new(list, folder.path().join("keys.json"));
+            Self { folder, keys }
+        }
+
+        fn write(&self, text: &str) {
+            // As editors and orchestrators do: a new file takes the old one's place.
+            let next = self.folder.path().join("next");
+            std::fs::write(&next, text).unwrap();
+            std::fs::rename(next, self.folder.path().join("keys.json")).unwrap();
+        }
+
+        fn bearer(&self, key: &str) -> Result<String, KeyError> {
+            let value = format!("Bearer {key}");
+            let headers = headers(&[("authorization", value.as_bytes())]);
+            self.keys.authenticate(&headers, NOW).map(|key| key.id)
+        }
+    }
+
+    fn one(key: &str, more: &str) -> String {
+        format!(r#"{{"keys":[{{"key_id":"k","key_hash":"{}"{more}}}]}}"#, digest(key))
+    }
+
+    #[test]
+    fn case_5_to_10_and_13_to_15_where_the_key_stands() {
+        let bench = Bench::new(K1);
+        let who = |pairs: &[(&'static str, &[u8])]| bench.keys.authenticate(&headers(pairs), NOW);
+        assert_eq!(who(&[]), Err(KeyError::Missing));
+        assert_eq!(who(&[("authorization", b"Bearer pm_invalid_key")]), Err(KeyError::Invalid));
+        assert_eq!(bench.bearer(K1).unwrap(), "env_key_0");
+        assert!(who(&[("x-api-key", K1.as_bytes())]).is_ok());
+        assert_eq!(who(&[("authorization", b"Basic dXNlcjpwYXNz")]), Err(KeyError::Missing));
+        let basic: &[u8] = b"Basic dXNlcjpwYXNz";
+        assert!(who(&[("authorization", basic), ("x-api-key", K1.as_bytes())]).is_ok());
+        let empty: &[u8] = b"Bearer ";
+        assert_eq!(
+            who(&[("authorization", empty), ("x-api-key", K1.as_bytes())]),
+            Err(KeyError::Missing)
+        );
+        let bad: &[u8] = b"Bearer bad";
+        assert_eq!(
+            who(&[("authorization", bad), ("x-api-key", K1.as_bytes())]),
+            Err(KeyError::Invalid)
+        );
+        let lower = format!("bearer {K1}");
+        assert!(who(&[("authorization", lower.as_bytes())]).is_ok());
+        let two_spaces = format!("Bearer  {K1}");
+        assert_eq!(who(&[("authorization", two_spaces.as_bytes())]), Err(KeyError::Invalid));
+        assert_eq!(who(&[("authorization", b"Bearer \xff\xfe")]), Err(KeyError::Invalid));
+    }
+
+    #[test]
+    fn case_11_12_22_expired_and_disabled_keys() {
+        let bench = Bench::new("");
+        for (more, holds) in [
+            (r#","expires_at":1799999999"#, false),
+            (r#","expires_at":1800000001"#, true),
+            (r#","expires_at":null"#, true),
+            (r#","expires_at":0"#, true),
+            (r#","enabled":false"#, false),
+            (r#","enabled":0"#, false),
+            (r#","enabled":1"#, true),
+        ] {
+            bench.write(&one(K1, more));
+            assert_eq!(bench.bearer(K1).is_ok(), holds, "{more}");
+        }
+    }
+
+    #[test]
+    fn case_18_to_20_hot_reload_absent_file_and_list() {
+        let bench = Bench::new(" e1 , ,e2");
+        assert_eq!(bench.bearer("e1").unwrap(), "env_key_0");
+        assert_eq!(bench.bearer("e2").unwrap(), "env_key_2");
+        assert_eq!(bench.bearer("n"), Err(KeyError::Invalid));
+        bench.write(&one("n", ""));
+        assert_eq!(bench.bearer("n").unwrap(), "k");
+        assert!(bench.bearer("e1").is_ok(), "case 27: the list stays in force");
+        bench.write(&one("m", ""));
+        assert_eq!(bench.bearer("n"), Err(KeyError::Invalid));
+        assert!(bench.bearer("m").is_ok());
+    }
+
+    #[test]
+    fn case_21_28_forms_of_entries() {
+        let bench = Bench::new("");
+        bench.write(&format!(r#"{{"keys":[{{"key":"{K1}"}},{{"note":"neither"}}]}}"#));
+        assert_eq!(bench.bearer(K1).unwrap(), digest(K1)[..8]);
+        let upper = digest(K1).to_uppercase();
+        bench.write(&format!(r#"{{"keys":[{{"key_hash":"{upper}"}}]}}"#));
+        assert!(bench.bearer(K1).is_ok());
+        bench.write(&one(K1, r#","expires_at":"2030-01-01""#));
+        assert_eq!(
+            bench.bearer(K1),
+            Err(KeyError::Invalid),
+            "an entry that cannot be read is none"
+        );
+    }
+
+    #[test]
+    fn case_23_to_26_a_broken_file_changes_nothing_and_a_deleted_one_revokes() {
+        let bench = Bench::new("");
+        bench.write(&one(K1, ""));
+        assert!(bench.bearer(K1).is_ok());
+        for broken in ["{", "[]", r#"{"keys":[null]}"#, r#"{"keys":7}"#] {
+            bench.write(broken);
+            assert!(bench.bearer(K1).is_ok(), "{broken}");
+        }
+        bench.write(&one(K1, r#","enabled":false"#));
+        let file = std::fs::File::open(bench.folder.path().join("keys.json")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(bench.bearer(K1), Err(KeyError::Invalid), "an older time counts as well");
+        bench.write(&one(K1, ""));
+        assert!(bench.bearer(K1).is_ok());
+        std::fs::remove_file(bench.folder.path().join("keys.json")).unwrap();
+        assert_eq!(bench.bearer(K1), Err(KeyError::Invalid));
+    }
+}

@@ -1,0 +1,7 @@
+//! The binary `proxy`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service::main::<proxy::Proxy>()
+}
