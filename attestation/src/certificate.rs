@@ -187,9 +187,12 @@ impl Certificate {
     }
 
     /// SubjectPublicKeyInfo in DER.
-    #[must_use]
-    pub fn spki(&self) -> Option<Vec<u8>> {
-        self.inner.tbs_certificate.subject_public_key_info.to_der().ok()
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError::Syntax`], if what was decoded cannot be encoded again.
+    pub fn spki(&self) -> Result<Vec<u8>, CertificateError> {
+        Ok(self.inner.tbs_certificate.subject_public_key_info.to_der()?)
     }
 
     /// The uncompressed point (97 bytes) if its key is one on P-384.

@@ -11,9 +11,11 @@
 pub mod anchors;
 pub mod appraise;
 pub mod binding;
+pub mod bundle;
 pub mod certificate;
 pub mod check;
 pub mod checks;
+pub mod connection;
 pub mod crypto;
 pub mod encoding;
 pub mod evidence;

@@ -73,11 +73,8 @@ pub fn release_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
 /// RFC 7638 thumbprint (SHA-256) of an RSA key, in base64url.
 #[must_use]
 pub fn rsa_thumbprint(modulus: &[u8], exponent: &[u8]) -> String {
-    let required = format!(
-        r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
-        to_b64u(exponent),
-        to_b64u(modulus)
-    );
+    let required =
+        format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, to_b64u(exponent), to_b64u(modulus));
     to_b64u(&sha256(required.as_bytes()))
 }
 
@@ -114,7 +111,10 @@ mod tests {
             format!(r#"{{"nonce":"{a}","exporter_sha256":"{a}","manifest_sha256":"{a}"}}"#)
         );
         let keys = text(release_key(&[1, 2, 3], &[1, 0, 1]));
-        assert!(keys.starts_with(r#"{"keys":[{"e":"AQAB","key_ops":["encrypt"],"kid":""#), "{keys}");
+        assert!(
+            keys.starts_with(r#"{"keys":[{"e":"AQAB","key_ops":["encrypt"],"kid":""#),
+            "{keys}"
+        );
         assert!(keys.ends_with(r#","kty":"RSA","n":"AQID"}]}"#), "{keys}");
     }
 }

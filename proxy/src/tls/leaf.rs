@@ -123,7 +123,7 @@ impl Leaf {
         let leaf = chain.first().ok_or_else(|| LeafError::Empty(name(certificate)))?.clone();
         let parsed = attestation::certificate::Certificate::from_der(&leaf)
             .map_err(|_| LeafError::Unreadable(name(certificate)))?;
-        let spki = parsed.spki().ok_or_else(|| LeafError::Unreadable(name(certificate)))?;
+        let spki = parsed.spki().map_err(|_| LeafError::Unreadable(name(certificate)))?;
         let (_, not_after) = parsed.validity();
         let certified = CertifiedKey::from_der(chain, key, &provider())?;
         Ok(Self {

@@ -1,0 +1,91 @@
+//! What the person expects: anchors and policy, from options and files.
+
+use std::path::{Path, PathBuf};
+
+use attestation::policy::Hex;
+use attestation::{Anchors, Expect, Policy, danger};
+use clap::Args;
+
+use super::Failure;
+
+/// Options that say whom to believe and what to accept.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Reference values of the group: a policy file (TOML or JSON).
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// SHA-256 of an enforcement policy that is allowed (64 hexadecimal digits); may be given several times.
+    #[arg(long, value_name = "HEX")]
+    host_data: Vec<Hex<32>>,
+    /// DANGER: believe the ARKs in this PEM file instead of AMD's, for simulations.
+    #[arg(long, value_name = "PEM")]
+    danger_anchors: Option<PathBuf>,
+}
+
+impl Options {
+    /// The anchors to hold.
+    pub(super) fn anchors(&self) -> Result<Anchors, Failure> {
+        let Some(path) = &self.danger_anchors else { return Ok(Anchors::production()) };
+        let text = text_of(path)?;
+        danger::Anchors::from_pem(&text)
+            .map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))
+    }
+
+    /// The policy to hold; `otherwise` stands where neither a file nor digests are given.
+    pub(super) fn policy(&self, otherwise: Expect<Vec<Hex<32>>>) -> Result<Policy, Failure> {
+        let digests = Expect::Value(self.host_data.clone());
+        let given = !self.host_data.is_empty();
+        let Some(path) = &self.policy else {
+            return Ok(Policy::for_host_data(if given { digests } else { otherwise }));
+        };
+        let mut policy = parse(&text_of(path)?, path)?;
+        if given {
+            policy.host_data = digests;
+        }
+        Ok(policy)
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<Policy, Failure> {
+    let parsed = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    } else {
+        toml::from_str(text).map_err(|error| error.to_string())
+    };
+    parsed.map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))
+}
+
+fn text_of(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::Unusable(format!("cannot read {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_says_everything_or_why_not() {
+        let path = Path::new("policy.toml");
+        let whole = format!(
+            "host_data = [\"{}\"]\nminimum_tcb = {{ unchecked = \"a test\" }}\n",
+            "00".repeat(32)
+        );
+        let policy = parse(&whole, path).unwrap();
+        assert_eq!(policy.host_data, Expect::Value(vec![Hex([0; 32])]));
+        assert_eq!(policy.minimum_tcb, Expect::unchecked("a test"));
+        assert_eq!(policy.vmpl, Expect::Value(0));
+
+        for (text, names) in [
+            ("minimum_tcb = { unchecked = \"x\" }", "host_data"),
+            ("host_data = []", "minimum_tcb"),
+            (&format!("{whole}hostdata = []"), "hostdata"),
+            ("host_data = [\"zz\"]\nminimum_tcb = { unchecked = \"x\" }", "host_data"),
+        ] {
+            let Err(Failure::Unusable(why)) = parse(text, path) else { panic!("{text}") };
+            assert!(why.contains(names), "{why}");
+        }
+        let json = r#"{"host_data":{"unchecked":"looking"},"minimum_tcb":{"milan":{"bootloader":3,"tee":0,"snp":8,"microcode":115}}}"#;
+        assert!(parse(json, path).is_ok());
+    }
+}

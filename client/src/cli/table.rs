@@ -1,0 +1,88 @@
+//! A verdict as people read it, and as programs do.
+
+use std::fmt::Write as _;
+
+use attestation::{Finding, Outcome, Trust};
+use serde_json::{Value, json};
+
+/// What is printed.
+pub(super) struct Verdict<'a> {
+    pub(super) accepted: bool,
+    pub(super) trust: Trust,
+    /// When certificates were judged, in Unix seconds.
+    pub(super) at: u64,
+    pub(super) findings: &'a [Finding],
+    /// Facts beside the checks: name and value.
+    pub(super) facts: Vec<(&'static str, Value)>,
+}
+
+impl Verdict<'_> {
+    /// Every check with expected and actual, what to do about failures, and the verdict.
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        for finding in self.findings {
+            line(&mut out, finding);
+        }
+        for (name, value) in &self.facts {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let _ = writeln!(out, "{name}: {text}");
+        }
+        let unchecked = self.count(|outcome| matches!(outcome, Outcome::Unchecked { .. }));
+        let failed = self.count(|outcome| matches!(outcome, Outcome::Failed { .. }));
+        let _ = writeln!(out, "anchors: {}", self.trust);
+        let _ = if self.accepted {
+            let but =
+                if unchecked > 0 { format!(", {unchecked} unchecked") } else { String::new() };
+            writeln!(out, "ACCEPTED{but}")
+        } else {
+            writeln!(out, "REFUSED: {failed} failed, {unchecked} unchecked")
+        };
+        out
+    }
+
+    /// The same as one JSON document.
+    pub(super) fn json(&self) -> String {
+        let mut document = json!({
+            "verdict": if self.accepted { "accepted" } else { "refused" },
+            "anchors": self.trust.to_string(),
+            "at": self.at,
+            "checks": self.findings,
+        });
+        for (name, value) in &self.facts {
+            if let Some(object) = document.as_object_mut() {
+                object.insert((*name).replace(' ', "_"), value.clone());
+            }
+        }
+        format!("{document:#}\n")
+    }
+
+    fn count(&self, of: impl Fn(&Outcome) -> bool) -> usize {
+        self.findings.iter().filter(|finding| of(&finding.outcome)).count()
+    }
+}
+
+fn line(out: &mut String, Finding { check, outcome }: &Finding) {
+    let head = format!("{:<4} {}", check.id, check.title);
+    let _ = match outcome {
+        Outcome::Passed { actual, .. } => {
+            writeln!(out, "pass       {head}\n                {}", short(actual))
+        }
+        Outcome::Unchecked { why } => writeln!(out, "unchecked  {head}\n                {why}"),
+        Outcome::Failed { expected, actual } => writeln!(
+            out,
+            "FAIL       {head}\n                expected: {expected}\n                actual:   {actual}\n                \
+             source:   {}\n                what to do: {}",
+            check.spec, check.remedy
+        ),
+    };
+}
+
+/// Long values are shown whole where they matter, which is in failures and in JSON.
+fn short(value: &str) -> String {
+    const LONGEST: usize = 100;
+    if value.chars().count() <= LONGEST {
+        return value.to_owned();
+    }
+    let head: String = value.chars().take(LONGEST).collect();
+    format!("{head}…")
+}
