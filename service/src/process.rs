@@ -103,7 +103,12 @@ impl Process {
 /// hold no shell; `vars` prints the table of variables; `--version` the version.
 #[must_use]
 pub fn main<R: Role>() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
+    main_with::<R>(std::env::args().skip(1))
+}
+
+/// [`main`] with the arguments of another command line, for a binary that holds several roles.
+#[must_use]
+pub fn main_with<R: Role>(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     match (arguments.next().as_deref(), arguments.next()) {
         (None, _) => run::<R>(&Environment::of_process()),
         (Some("healthcheck"), None) => healthcheck::<R>(&Environment::of_process()),
