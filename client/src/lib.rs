@@ -11,6 +11,7 @@ pub mod cli;
 mod clock;
 pub mod connection;
 pub mod forwarder;
+pub mod logs;
 pub mod offline;
 mod pool;
 mod tls;

@@ -1,1 +1,116 @@
-//! Owns the key vault: secure key release
+//! The role that owns the key vault and the group's identity: it releases keys into the group, and answers the
+//! HTTP API of Microsoft's sidecar beside it.
+//!
+//! A request goes from `http` or `grpc` to `release`, which asks, in this order, the `pool` for a wrapping key,
+//! `attest` and `identity` for tokens, the `vault` for the wrapped key, and makes a `key` of it. `error` decides
+//! what a caller is told if any of that fails.
+//!
+//! This role must not know the SNP device, certificate sources or MAA (`attest-sidecar` owns them), nor what a
+//! released key is for.
+
+mod attest;
+mod config;
+mod error;
+mod grpc;
+mod host;
+mod http;
+mod identity;
+mod key;
+mod kid;
+mod pool;
+mod release;
+mod secret;
+mod vault;
+mod vault_hosts;
+mod wrapping_key;
+
+use std::sync::Arc;
+
+use proto::info::RoleInfo;
+use service::env::{Reader, Var};
+use service::listen::{Listener, Local};
+use service::{BoxError, Identity as ProcessIdentity, Process, Role};
+
+pub use config::Config;
+
+use crate::attest::Attest;
+use crate::http::Routes;
+use crate::identity::Identity;
+use crate::pool::WrappingKeys;
+use crate::release::{Defaults, Releases, Turns};
+use crate::vault::Vault;
+use crate::vault_hosts::VaultHosts;
+
+/// The role.
+#[derive(Debug)]
+pub struct SkrSidecar;
+
+impl Role for SkrSidecar {
+    const NAME: &'static str = env!("CARGO_PKG_NAME");
+    const ABOUT: &'static str = "releases keys of the owner's vault into the group";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const VARS: &'static [Var] = &config::VARS;
+    type Config = Config;
+
+    fn read(env: &mut Reader<'_>) -> Option<Config> {
+        Config::read(env)
+    }
+
+    fn health(config: &Config) -> &Local {
+        &config.listen
+    }
+
+    async fn serve(config: Config, process: Process) -> Result<(), BoxError> {
+        let Process { identity, shutdown, health } = process;
+        let grpc = Listener::bind(config.listen.address()).await?;
+        let http = Listener::bind(config.http_listen.address()).await?;
+        let info = info(&identity, &config, &grpc, &http);
+
+        let attest = Attest::new(&config.attest_sidecar);
+        let releases = Arc::new(releases(&config, attest.clone()));
+        let routes = Routes { attest, releases: releases.clone(), maa: config.maa };
+        let routes = Arc::new(routes);
+        let answer = move |request| {
+            let routes = routes.clone();
+            async move { routes.answer(request).await }
+        };
+
+        health.ready().await;
+        service::lifecycle!("ready");
+        let http = async {
+            http::server::serve(http, &shutdown, answer).await;
+            Ok(())
+        };
+        let grpc = grpc::serve(grpc, &shutdown, &health, info, releases);
+        tokio::try_join!(http, grpc)?;
+        Ok(())
+    }
+}
+
+fn releases(config: &Config, attest: Attest) -> Releases {
+    let configured = config.vault.iter().chain(&config.vault_hosts).cloned().collect();
+    let endpoint = config.identity_endpoint.clone();
+    Releases {
+        attest,
+        identity: Identity::new(endpoint, config.client_id.clone(), &config.roots),
+        vault: Vault::new(config.roots.clone()),
+        trusted: VaultHosts::new(configured),
+        defaults: Defaults { vault: config.vault.clone(), maa: config.maa.clone() },
+        keys: WrappingKeys::start(),
+        turns: Turns::default(),
+    }
+}
+
+fn info(identity: &ProcessIdentity, config: &Config, grpc: &Listener, http: &Listener) -> RoleInfo {
+    let listening = [("grpc", grpc), ("http", http)];
+    RoleInfo {
+        role: identity.role.to_owned(),
+        version: identity.version.to_owned(),
+        boot_id: identity.boot_id.clone(),
+        started: identity.started,
+        config_digest: identity.measured.digest.to_vec(),
+        production_anchors: config.roots.are_public(),
+        unsealed: identity.measured.unsealed.iter().map(ToString::to_string).collect(),
+        listening: listening.map(|(name, at)| (name.to_owned(), at.address().to_string())).into(),
+    }
+}

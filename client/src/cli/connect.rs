@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use attestation::Expect;
 use clap::Args;
 
-use super::{Failure, expectations, print, runtime};
+use super::expectations::Expectations;
+use super::{Failure, print, runtime};
 use crate::connection::{Connector, Target};
 use crate::forwarder::{Forwarder, StartError};
 
@@ -18,7 +19,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
     #[command(flatten)]
-    expectations: expectations::Options,
+    expectations: Expectations,
 }
 
 /// Runs until it is stopped.

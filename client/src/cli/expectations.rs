@@ -10,7 +10,7 @@ use super::Failure;
 
 /// Options that say whom to believe and what to accept.
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct Expectations {
     /// Reference values of the group: a policy file (TOML or JSON).
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -22,7 +22,7 @@ pub(super) struct Options {
     danger_anchors: Option<PathBuf>,
 }
 
-impl Options {
+impl Expectations {
     /// The anchors to hold.
     pub(super) fn anchors(&self) -> Result<Anchors, Failure> {
         let Some(path) = &self.danger_anchors else { return Ok(Anchors::production()) };

@@ -37,7 +37,13 @@ enum Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    main_with(std::env::args())
+}
+
+/// [`main`] with another command line, whose first word is the program's name.
+#[must_use]
+pub fn main_with(words: impl Iterator<Item = String>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(help) => {
             let code = if help.use_stderr() { UNUSABLE } else { ACCEPTED };
@@ -109,4 +115,14 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Arguments::command().debug_assert();
+    }
 }

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::expectations::Expectations;
 use super::table::Verdict;
-use super::{Failure, expectations, print, runtime};
+use super::{Failure, print, runtime};
 use crate::connection::{Connector, Target};
 use crate::offline::Parts;
 use crate::{clock, offline};
@@ -43,7 +44,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "HEX", requires = "report")]
     report_data: Option<Hex<64>>,
     #[command(flatten)]
-    expectations: expectations::Options,
+    expectations: Expectations,
     /// Judge certificates at this time: RFC 3339 or Unix seconds. Not for a server, which is judged now.
     #[arg(long, value_name = "TIME", value_parser = time_of, conflicts_with = "url")]
     at: Option<u64>,

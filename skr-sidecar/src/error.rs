@@ -1,0 +1,284 @@
+//! What callers are told: which status a failure has, and its text. The one place that decides it.
+//!
+//! Over HTTP the statuses are those that callers of the reference implementation know (contract `skr.md`
+//! part 1.1): 403 for nearly all that fails once a request is read. Over gRPC they tell the parties apart.
+
+use std::error::Error as StdError;
+
+use http::StatusCode;
+use service::outbound::OutboundError;
+use tonic::Code;
+
+use crate::attest::AttestError;
+use crate::host::NotAHost;
+use crate::http::base64::NotBase64;
+use crate::http::request::RequestError;
+use crate::identity::IdentityError;
+use crate::key::KeyError;
+use crate::release::ReleaseError;
+use crate::vault::VaultError;
+
+/// Stands in the text of every failure over HTTP, between what failed and why.
+pub(crate) const HELP: &str =
+    "docs/how-to/skr-sidecar.md says what to do about each cause; this one is";
+
+/// The longest text over gRPC, in bytes. It travels percent-encoded in a header, for which clients allow 16 KiB.
+const LONGEST_GRPC_TEXT: usize = 3000;
+
+/// A failure at one of the routes or methods. Its own text is what comes first in every answer, and what
+/// scripts match on; its sources say why.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The request could not be read.
+    #[error("invalid request format")]
+    Request(#[from] RequestError),
+    /// The runtime data is not base64.
+    #[error("decoding base64-encoded runtime data of request failed")]
+    RuntimeData(#[from] NotBase64),
+    /// `/attest/raw` has no report.
+    #[error("failure to fetch attestation report hex")]
+    Raw(#[source] AttestError),
+    /// `/attest/combined` has no report.
+    #[error("failure to fetch attestation report bytes")]
+    Combined(#[source] AttestError),
+    /// `/attest/maa` was given an instance that is no host.
+    #[error("attestation failed")]
+    MaaHost(#[source] NotAHost),
+    /// `/attest/maa` has no token.
+    #[error("attestation failed")]
+    Maa(#[source] AttestError),
+    /// No key was released.
+    #[error("secure key release failed")]
+    Release(#[from] ReleaseError),
+}
+
+/// The status of a failure, by protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// Over HTTP.
+    pub(crate) http: StatusCode,
+    /// Over gRPC.
+    pub(crate) grpc: Code,
+}
+
+/// Which status a failure has.
+pub(crate) fn status(error: &Error) -> Status {
+    let (http, grpc) = match error {
+        Error::Request(error) => of_request(error),
+        Error::RuntimeData(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        Error::Combined(error) => (StatusCode::INTERNAL_SERVER_ERROR, of_attest(error)),
+        Error::Raw(error) | Error::Maa(error) => (StatusCode::FORBIDDEN, of_attest(error)),
+        Error::MaaHost(_) => (StatusCode::FORBIDDEN, Code::InvalidArgument),
+        Error::Release(ReleaseError::Busy) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Code::ResourceExhausted)
+        }
+        Error::Release(error) => (StatusCode::FORBIDDEN, of_release(error)),
+    };
+    Status { http, grpc }
+}
+
+fn of_request(error: &RequestError) -> (StatusCode, Code) {
+    match error {
+        RequestError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument),
+        RequestError::Slow => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
+        RequestError::Broken | RequestError::Malformed(_) => {
+            (StatusCode::BAD_REQUEST, Code::InvalidArgument)
+        }
+    }
+}
+
+fn of_release(error: &ReleaseError) -> Code {
+    match error {
+        ReleaseError::Busy => Code::ResourceExhausted,
+        ReleaseError::TimedOut => Code::DeadlineExceeded,
+        ReleaseError::Kid(_)
+        | ReleaseError::VaultHost(_)
+        | ReleaseError::NoVault
+        | ReleaseError::MaaHost(_)
+        | ReleaseError::AccessToken(_) => Code::InvalidArgument,
+        ReleaseError::VaultNotTrusted(_) => Code::FailedPrecondition,
+        ReleaseError::WrappingKey(_) | ReleaseError::Interrupted => Code::Unavailable,
+        ReleaseError::Attest(error) => of_attest(error),
+        ReleaseError::Identity(error) => of_identity(error),
+        ReleaseError::Vault { source, .. } => of_vault(source),
+        ReleaseError::Unwrap { .. } => Code::Internal,
+        ReleaseError::Key(KeyError::Type(_)) => Code::FailedPrecondition,
+        ReleaseError::Key(KeyError::Rsa | KeyError::Ec | KeyError::OtherKey(_)) => Code::Internal,
+    }
+}
+
+/// The codes of `attest-sidecar` that mean the same to the caller of this role are passed on.
+fn of_attest(error: &AttestError) -> Code {
+    match error {
+        AttestError::TimedOut | AttestError::NoToken(_) => Code::Unavailable,
+        AttestError::Failed { code, .. } => match code {
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::ResourceExhausted
+            | Code::Unavailable => *code,
+            Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => Code::Unavailable,
+            Code::Ok
+            | Code::Unknown
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::DataLoss
+            | Code::Unauthenticated => Code::Internal,
+        },
+    }
+}
+
+fn of_identity(error: &IdentityError) -> Code {
+    match error {
+        IdentityError::Call(error) => of_outbound(error),
+        IdentityError::Refused { status, .. } if may_pass(*status) => Code::Unavailable,
+        IdentityError::Refused { .. } => Code::FailedPrecondition,
+        IdentityError::NoToken | IdentityError::Token(_) => Code::Internal,
+    }
+}
+
+fn of_vault(error: &VaultError) -> Code {
+    match error {
+        VaultError::Call(error) => of_outbound(error),
+        VaultError::Refused { status, .. } => of_refusal(*status),
+        VaultError::Answer(_) => Code::Internal,
+    }
+}
+
+fn of_outbound(error: &OutboundError) -> Code {
+    match error {
+        OutboundError::Unreachable { .. } | OutboundError::TimedOut { .. } => Code::Unavailable,
+        OutboundError::TooLarge { .. } => Code::Internal,
+        OutboundError::Refused { status, .. } => of_refusal(*status),
+    }
+}
+
+fn of_refusal(status: StatusCode) -> Code {
+    match status {
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::NOT_FOUND => Code::NotFound,
+        status if may_pass(status) => Code::Unavailable,
+        _ => Code::FailedPrecondition,
+    }
+}
+
+/// Whether the party may answer otherwise a little later.
+fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+}
+
+/// The text over HTTP: what failed, a hint, and why.
+pub(crate) fn http_text(error: &Error) -> String {
+    format!("{error}\n{HELP}: {}", causes(error))
+}
+
+/// The failure as gRPC tells it.
+pub(crate) fn grpc_status(error: &Error) -> tonic::Status {
+    let mut text = format!("{error}: {}", causes(error));
+    text.truncate(text.floor_char_boundary(LONGEST_GRPC_TEXT));
+    tonic::Status::new(status(error).grpc, text)
+}
+
+fn causes(error: &Error) -> String {
+    let mut texts = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        texts.push(error.to_string());
+        cause = error.source();
+    }
+    texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: StatusCode) -> VaultError {
+        VaultError::Refused { status, excerpt: "words".to_owned() }
+    }
+
+    fn of_release_error(error: ReleaseError) -> (u16, Code) {
+        let Status { http, grpc } = status(&Error::Release(error));
+        (http.as_u16(), grpc)
+    }
+
+    #[test]
+    fn over_http_only_a_full_house_is_no_403() {
+        assert_eq!(of_release_error(ReleaseError::Busy), (503, Code::ResourceExhausted));
+        assert_eq!(of_release_error(ReleaseError::TimedOut), (403, Code::DeadlineExceeded));
+        assert_eq!(of_release_error(ReleaseError::NoVault), (403, Code::InvalidArgument));
+        let host = "v.test".parse().expect("a host");
+        let not_trusted = ReleaseError::VaultNotTrusted(host);
+        assert_eq!(of_release_error(not_trusted), (403, Code::FailedPrecondition));
+        let kid = "k".parse().expect("a kid");
+        let source = refused(StatusCode::FORBIDDEN);
+        let vault = ReleaseError::Vault { kid, source };
+        assert_eq!(of_release_error(vault), (403, Code::PermissionDenied));
+    }
+
+    #[test]
+    fn over_grpc_a_vaults_statuses_stay_apart() {
+        for (status, code) in [
+            (400, Code::FailedPrecondition),
+            (401, Code::Unauthenticated),
+            (403, Code::PermissionDenied),
+            (404, Code::NotFound),
+            (408, Code::Unavailable),
+            (409, Code::FailedPrecondition),
+            (429, Code::Unavailable),
+            (500, Code::Unavailable),
+            (503, Code::Unavailable),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(of_vault(&refused(status)), code, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_identity_that_refuses_is_no_vault_that_refuses() {
+        let refused = |status| IdentityError::Refused { status, excerpt: String::new() };
+        assert_eq!(of_identity(&refused(StatusCode::FORBIDDEN)), Code::FailedPrecondition);
+        assert_eq!(of_identity(&refused(StatusCode::TOO_MANY_REQUESTS)), Code::Unavailable);
+    }
+
+    #[test]
+    fn a_neighbours_code_is_passed_on_if_it_means_the_same_here() {
+        for (theirs, ours) in [
+            (Code::InvalidArgument, Code::InvalidArgument),
+            (Code::FailedPrecondition, Code::FailedPrecondition),
+            (Code::Unavailable, Code::Unavailable),
+            (Code::DeadlineExceeded, Code::Unavailable),
+            (Code::Unimplemented, Code::Internal),
+            (Code::PermissionDenied, Code::Internal),
+            (Code::NotFound, Code::Internal),
+        ] {
+            let error = AttestError::Failed { code: theirs, text: String::new() };
+            assert_eq!(of_attest(&error), ours, "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_text_names_every_cause_once() {
+        let kid = "k/1".parse().expect("a kid");
+        let source = refused(StatusCode::FORBIDDEN);
+        let error = Error::Release(ReleaseError::Vault { kid, source });
+        let cause = "releasing the key k/1 failed: pulling AKV response body failed: words: http response status equal to 403 Forbidden";
+        assert_eq!(http_text(&error), format!("secure key release failed\n{HELP}: {cause}"));
+        assert_eq!(grpc_status(&error).message(), format!("secure key release failed: {cause}"));
+    }
+
+    #[test]
+    fn a_text_over_grpc_has_a_bound() {
+        let excerpt = "ä".repeat(4000);
+        let kid = "k".parse().expect("a kid");
+        let source = VaultError::Refused { status: StatusCode::FORBIDDEN, excerpt };
+        let error = Error::Release(ReleaseError::Vault { kid, source });
+        assert!((2990..=LONGEST_GRPC_TEXT).contains(&grpc_status(&error).message().len()));
+    }
+}

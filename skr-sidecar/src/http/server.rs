@@ -1,0 +1,110 @@
+//! HTTP/1.1 on a local listener, with the bounds that keep one caller from taking everything: connections,
+//! headers, and the time that either may take.
+//!
+//! Must not know routes. A caller that goes away takes its request with it: the answer's future is dropped.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use service::Shutdown;
+use service::listen::Listener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio_util::either::Either;
+use tokio_util::task::TaskTracker;
+
+use super::answer::Answer;
+
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS: usize = 256;
+
+/// How long a request's headers may take to arrive, and an idle connection may stay.
+const HEADERS: Duration = Duration::from_secs(30);
+
+/// The most bytes of a request's headers.
+const HEADER_BYTES: usize = 64 * 1024;
+
+/// Pause after an accept that failed for the whole process, for want of descriptors say.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until the signal to stop, then finishes what runs.
+pub(crate) async fn serve<H, A>(listener: Listener, shutdown: &Shutdown, handler: H)
+where
+    H: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Answer> + Send + 'static,
+{
+    let connections = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut stop = pin!(shutdown.fired());
+    loop {
+        let next = async {
+            let slot = slots.clone().acquire_owned().await;
+            (slot.expect("the semaphore is never closed"), accept(&listener).await)
+        };
+        let (slot, stream) = tokio::select! {
+            () = &mut stop => break,
+            next = next => next,
+        };
+        let Ok(stream) = stream else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let (handler, stop) = (handler.clone(), shutdown.fired());
+        connections.spawn(async move {
+            connection(stream, handler, stop).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn accept(
+    listener: &Listener,
+) -> io::Result<Either<tokio::net::TcpStream, tokio::net::UnixStream>> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            // Answers are written whole; waiting for more would only delay them.
+            let _ = stream.set_nodelay(true);
+            Ok(Either::Left(stream))
+        }
+        Listener::Unix(listener, _) => Ok(Either::Right(listener.accept().await?.0)),
+    }
+}
+
+async fn connection<S, H, A>(stream: S, handler: H, stop: impl Future<Output = ()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request<Incoming>) -> A,
+    A: Future<Output = Answer>,
+{
+    let answer = service_fn(|request| {
+        let answer = handler(request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS)
+            .max_buf_size(HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), answer)
+    );
+    // How a connection ends is its caller's business.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = stop => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}

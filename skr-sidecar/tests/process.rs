@@ -1,0 +1,130 @@
+//! The role as a process: who it says it is, what stops it, and what keeps it from starting.
+
+mod world;
+
+use service::env::Environment;
+use service::{Process, Role as _};
+use skr_sidecar::SkrSidecar;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use world::attest::Mood;
+use world::client::get;
+use world::{Role, World};
+
+#[tokio::test]
+async fn it_says_who_it_is_and_that_it_is_ready() {
+    let world = World::start().await;
+    let info = &world.role.info;
+    assert_eq!(info.role, "skr-sidecar");
+    assert_eq!(info.boot_id.len(), 32);
+    assert_eq!(info.config_digest.len(), 32);
+    assert!(!info.production_anchors, "its roots come from a file");
+    assert!(info.listening["grpc"].starts_with("unix:/"));
+    assert_ne!(world.role.http().port(), 0);
+
+    let mut health = HealthClient::new(world.role.channel.clone());
+    let answer = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn every_variable_that_it_reads_is_measured() {
+    assert!(SkrSidecar::VARS.iter().all(|var| var.class == service::env::Class::Measured));
+    let digest = |pairs: &[(&str, &str)]| {
+        let environment: Environment = pairs.iter().copied().collect();
+        async move {
+            let (_, process) = Process::embedded::<SkrSidecar>(&environment).await.unwrap();
+            process.identity.measured.digest
+        }
+    };
+    let base = digest(&[]).await;
+    for (name, value) in [
+        ("KEY_VAULT_URL", "https://v.vault.azure.net"),
+        ("MAA_ENDPOINT", "https://m.test"),
+        ("SKR_VAULT_HOSTS", "a.test"),
+        ("SKR_IDENTITY_ENDPOINT", "http://127.0.0.1:1"),
+        ("AZURE_CLIENT_ID", "a-b"),
+    ] {
+        assert_ne!(digest(&[(name, value)]).await, base, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_mistake_is_reported_at_once() {
+    let environment: Environment = [
+        ("SKR_LISTEN", "0.0.0.0:50000"),
+        ("SKR_HTTP_LISTEN", "localhost:9000"),
+        ("ATTEST_SIDECAR", "10.0.0.1:1"),
+        ("KEY_VAULT_URL", "http://v.vault.azure.net"),
+        ("MAA_ENDPOINT", "sharedeus.eus.attest.azure.net"),
+        ("SKR_VAULT_HOSTS", "a.test,,b.test"),
+        ("SKR_IDENTITY_ENDPOINT", "http://169.254.169.254/metadata"),
+        ("AZURE_CLIENT_ID", "a&b"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("SKR_VAULT_HOST", "a.test"),
+    ]
+    .into_iter()
+    .collect();
+    let problems = Process::embedded::<SkrSidecar>(&environment).await.err().unwrap().to_string();
+    assert_eq!(problems.lines().count(), 10, "{problems}");
+    for var in SkrSidecar::VARS {
+        assert!(problems.contains(&format!("{}: ", var.name)), "{}: {problems}", var.name);
+    }
+    assert!(problems.contains("SKR_VAULT_HOST is not a variable of this role"), "{problems}");
+}
+
+#[tokio::test]
+async fn without_its_neighbour_it_serves_what_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| format!("unix:{}", folder.path().join(name).display());
+    let environment = [
+        ("LOG_SEALER", "off".to_owned()),
+        ("SKR_LISTEN", path("skr.sock")),
+        ("SKR_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
+        ("ATTEST_SIDECAR", path("attest.sock")),
+    ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value));
+    let role = Role::start(environment.into()).await;
+    assert!(role.info.production_anchors);
+    assert_eq!(get(role.http(), "/status").await.status, 200);
+    let answer = get(role.http(), "/attest/raw").await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.error().contains("attest-sidecar gave no evidence"), "{}", answer.body);
+
+    let attest = world::attest::FakeAttest::start(&folder.path().join("attest.sock"));
+    assert_eq!(get(role.http(), "/attest/raw").await.status, 200, "it recovers by itself");
+    assert_eq!(attest.reports().len(), 1);
+}
+
+#[tokio::test]
+async fn the_signal_to_stop_lets_running_requests_finish() {
+    let world = World::start().await;
+    world.attest.be(Mood::Stalls);
+    let http = world.role.http();
+    let running = tokio::spawn(async move { get(http, "/attest/raw").await });
+    world.attest.stalls(1).await;
+    world.role.shutdown.fire();
+    while tokio::net::TcpStream::connect(http).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    world.attest.be(Mood::Good);
+    assert_eq!(running.await.unwrap().status, 200);
+    assert_eq!(world.role.served.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_taken_port_is_fatal() {
+    let world = World::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let environment: Environment = [
+        ("LOG_SEALER", "off".to_owned()),
+        ("SKR_LISTEN", format!("unix:{}/skr.sock", folder.path().display())),
+        ("SKR_HTTP_LISTEN", world.role.http().to_string()),
+    ]
+    .into_iter()
+    .collect();
+    let (config, process) = Process::embedded::<SkrSidecar>(&environment).await.unwrap();
+    let error = SkrSidecar::serve(config, process).await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot listen on 127.0.0.1:"), "{error}");
+}

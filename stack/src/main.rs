@@ -1,0 +1,164 @@
+//! `cargo run --release -p stack`: the whole group and its outside world on this machine.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use stack::{Options, Stack, StartError};
+
+/// Runs the whole group and its outside world on this machine, until Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "stack", version)]
+struct Arguments {
+    /// The port for clients on 127.0.0.1.
+    #[arg(long, default_value_t = 8443)]
+    port: u16,
+    /// Where everything is written.
+    #[arg(long, default_value = "run")]
+    folder: PathBuf,
+    /// A real OpenAI-compatible server instead of the simulated model.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// File with the credential for that server.
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    upstream_key_file: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be one role of the group, configured by the environment, as its own binary would.
+    #[command(hide = true)]
+    Role {
+        /// Which role.
+        name: String,
+        /// What its binary would be given.
+        arguments: Vec<String>,
+    },
+    /// Be `pmc`, as its own binary would.
+    #[command(hide = true)]
+    Pmc {
+        /// What it would be given.
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::Role { name, arguments }) => role(&name, arguments),
+        Some(Command::Pmc { arguments }) => {
+            client::cli::main_with(std::iter::once("pmc".to_owned()).chain(arguments))
+        }
+        None => laptop(arguments),
+    }
+}
+
+fn role(name: &str, arguments: Vec<String>) -> ExitCode {
+    // A role must not outlive the stack that started it, however that ends.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    let arguments = arguments.into_iter();
+    match name {
+        "attest-sidecar" => service::main_with::<attest_sidecar::AttestSidecar>(arguments),
+        "log-sealer" => service::main_with::<log_sealer::LogSealer>(arguments),
+        "proxy" => service::main_with::<proxy::Proxy>(arguments),
+        "skr-sidecar" => service::main_with::<skr_sidecar::SkrSidecar>(arguments),
+        _ => {
+            complain(&format!("there is no role {name}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn laptop(arguments: Arguments) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = runtime
+        .map_err(StartError::from)
+        .and_then(|runtime| runtime.block_on(until_stopped(arguments)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text = format!("{text}: {error}");
+                cause = error.source();
+            }
+            complain(&text);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn until_stopped(arguments: Arguments) -> Result<(), StartError> {
+    let begin = Instant::now();
+    say("starting; the first start looks for RSA keys and takes some seconds longer");
+    let upstream_key = arguments.upstream_key_file.as_ref().map(std::fs::read_to_string);
+    let upstream_key = upstream_key.transpose()?.unwrap_or_default().trim().to_owned();
+    let options = Options {
+        program: std::env::current_exe()?,
+        state: arguments.folder.join("state"),
+        folder: arguments.folder,
+        port: arguments.port,
+        upstream: arguments.upstream.map(|url| (url, upstream_key)),
+        model_delay: std::time::Duration::from_millis(40),
+        amend: |_| {},
+    };
+    let stack = tokio::select! {
+        stack = Stack::start(options, |step| {
+            say(&format!("  {:>5.1} s  {step}", begin.elapsed().as_secs_f32()));
+        }) => stack?,
+        _ = tokio::signal::ctrl_c() => return Ok(()),
+    };
+    say(&welcome(&stack, &stack.group.url().await?));
+    let _ = tokio::signal::ctrl_c().await;
+    say("stopping");
+    let unwell = stack.stop().await;
+    if unwell.is_empty() {
+        say("stopped");
+        Ok(())
+    } else {
+        let names: Vec<&str> = unwell.iter().map(|role| role.name()).collect();
+        Err(StartError::Unexpected(format!("these roles did not end well: {}", names.join(", "))))
+    }
+}
+
+fn welcome(stack: &Stack, url: &str) -> String {
+    let folder = stack.folder().display();
+    let key = &stack.api_key;
+    let anchors = format!("--danger-anchors {folder}/anchors.pem --policy {folder}/policy.toml");
+    format!(
+        r#"
+The group runs. Its hardware is simulated: anchors are NOT PRODUCTION.
+
+endpoint  {url}/v1
+API key   {key}
+
+curl --cacert {folder}/server.pem {url}/v1/chat/completions -H "Authorization: Bearer {key}" \
+  -H "Content-Type: application/json" -d '{{"model":"gpt-oss-120b","messages":[{{"role":"user","content":"hello"}}]}}'
+
+Python, with `pip install openai`:
+  import httpx, openai, ssl
+  ai = openai.OpenAI(base_url="{url}/v1", api_key="{key}", http_client=httpx.Client(verify=ssl.create_default_context(cafile="{folder}/server.pem")))
+  print(ai.chat.completions.create(model="gpt-oss-120b", messages=[{{"role": "user", "content": "hello"}}]).choices[0].message.content)
+
+Verify it, and use it through the verifying forwarder (base URL http://127.0.0.1:8787/v1):
+  cargo run --release -p client -- verify {url} {anchors}
+  cargo run --release -p client -- connect {url} {anchors} --listen 127.0.0.1:8787
+
+Ctrl-C stops everything."#
+    )
+}
+
+#[expect(clippy::print_stdout, reason = "what a person at a laptop asked for")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "why the stack does not run")]
+fn complain(line: &str) {
+    eprintln!("stack: {line}");
+}

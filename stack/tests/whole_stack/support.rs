@@ -1,0 +1,145 @@
+//! What the whole-stack tests share: starting a stack, running `pmc`, and servers that pretend to be one.
+
+pub(crate) mod impostor;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use sim::world::WorldConfig;
+use stack::{Options, Stack};
+use tempfile::TempDir;
+
+/// The binary that is every role and `pmc`.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_stack");
+
+/// A running stack in a folder that goes away with it.
+pub(crate) struct Running {
+    pub(crate) stack: Stack,
+    pub(crate) folder: TempDir,
+}
+
+pub(crate) fn options(folder: &Path) -> Options {
+    Options {
+        program: PROGRAM.into(),
+        folder: folder.to_owned(),
+        state: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulated-keys"),
+        port: 0,
+        upstream: None,
+        model_delay: Duration::from_millis(5),
+        amend: |_| {},
+    }
+}
+
+pub(crate) async fn start() -> Running {
+    start_with(|_| {}).await
+}
+
+pub(crate) async fn start_with(amend: fn(&mut WorldConfig)) -> Running {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { amend, ..options(folder.path()) };
+    let stack = Stack::start(options, |_| {}).await;
+    let stack = stack.unwrap_or_else(|error| fail(&error));
+    Running { stack, folder }
+}
+
+pub(crate) fn fail(error: &dyn std::error::Error) -> ! {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    panic!("{text}")
+}
+
+impl Running {
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.stack.folder().join(name).display().to_string()
+    }
+
+    /// Options of `pmc` that hold the simulated anchors and the group's policy.
+    pub(crate) fn trusting(&self) -> Vec<String> {
+        vec![
+            "--danger-anchors".to_owned(),
+            self.path("anchors.pem"),
+            "--policy".to_owned(),
+            self.path("policy.toml"),
+        ]
+    }
+
+    pub(crate) async fn stop(self) {
+        let unwell = self.stack.stop().await;
+        assert!(unwell.is_empty(), "did not end well: {unwell:?}");
+    }
+}
+
+/// Runs `pmc` to its end.
+pub(crate) async fn pmc(arguments: &[impl AsRef<str>]) -> Output {
+    let mut command = tokio::process::Command::new(PROGRAM);
+    command.arg("pmc").args(arguments.iter().map(AsRef::as_ref)).kill_on_drop(true);
+    tokio::time::timeout(Duration::from_secs(60), command.output()).await.unwrap().unwrap()
+}
+
+pub(crate) fn text(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8(both).unwrap()
+}
+
+/// `pmc connect` in the background, and the base URL that it announced.
+pub(crate) struct Forwarder {
+    /// Ends with this value.
+    _child: tokio::process::Child,
+    pub(crate) base: String,
+}
+
+impl Forwarder {
+    pub(crate) async fn start(url: &str, arguments: &[String]) -> Self {
+        use tokio::io::{AsyncBufReadExt as _, BufReader};
+        let mut child = tokio::process::Command::new(PROGRAM)
+            .args(["pmc", "connect", url, "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let base = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some((_, base)) = line.split_once("base URL for clients: ") {
+                    return base.to_owned();
+                }
+            }
+            String::new()
+        };
+        let base = tokio::time::timeout(Duration::from_secs(60), base).await.unwrap();
+        assert!(!base.is_empty(), "pmc connect ended");
+        Self { _child: child, base }
+    }
+
+    /// POSTs JSON to the forwarder by plain HTTP.
+    pub(crate) async fn post(&self, path: &str, key: &str, body: &str) -> (u16, String) {
+        let address = self.base.trim_start_matches("http://").trim_end_matches("/v1");
+        http_post(address, path, key, body).await
+    }
+}
+
+/// One HTTP/1.1 request by hand, so that no client library stands between.
+pub(crate) async fn http_post(address: &str, path: &str, key: &str, body: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    tokio::time::timeout(Duration::from_secs(60), read).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    (status, body.to_owned())
+}
