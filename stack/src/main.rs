@@ -141,8 +141,8 @@ curl --cacert {folder}/server.pem {url}/v1/chat/completions -H "Authorization: B
   -H "Content-Type: application/json" -d '{{"model":"gpt-oss-120b","messages":[{{"role":"user","content":"hello"}}]}}'
 
 Python, with `pip install openai`:
-  import httpx, openai, ssl
-  ai = openai.OpenAI(base_url="{url}/v1", api_key="{key}", http_client=httpx.Client(verify=ssl.create_default_context(cafile="{folder}/server.pem")))
+  import openai, ssl; trust = ssl.create_default_context(cafile="{folder}/server.pem")
+  ai = openai.OpenAI(base_url="{url}/v1", api_key="{key}", http_client=openai.DefaultHttpxClient(verify=trust))
   print(ai.chat.completions.create(model="gpt-oss-120b", messages=[{{"role": "user", "content": "hello"}}]).choices[0].message.content)
 
 Verify it, and use it through the verifying forwarder (base URL http://127.0.0.1:8787/v1):

@@ -7,7 +7,6 @@ import ssl
 import sys
 import time
 
-import httpx
 import openai
 
 
@@ -16,7 +15,7 @@ def main(base_url, api_key, certificate=None):
 
     def client(key):
         return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0,
-                             http_client=httpx.Client(verify=verify, timeout=30))
+                             http_client=openai.DefaultHttpxClient(verify=verify, timeout=30))
 
     ai = client(api_key)
     question = [{"role": "user", "content": "alpha beta gamma delta epsilon zeta eta theta"}]

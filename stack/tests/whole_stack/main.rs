@@ -12,4 +12,5 @@ mod canary;
 mod end_to_end;
 mod python;
 mod refusals;
+mod release;
 mod support;

@@ -24,6 +24,9 @@ async fn run(program: &str, arguments: &[&str]) -> Option<Output> {
 /// An interpreter with the package, made once for all runs.
 async fn interpreter() -> Option<String> {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("openai-python");
+    // Tests run side by side; the environment is made once.
+    let lock = std::fs::File::create(folder.with_extension("lock")).unwrap();
+    let _locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap();
     let python = folder.join("bin/python").display().to_string();
     let has_it = ["-c", "import openai; assert openai.__version__ == '3.54.0'"];
     if run(&python, &has_it).await.is_some_and(|output| output.status.success()) {
