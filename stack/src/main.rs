@@ -1,10 +1,15 @@
 //! `cargo run --release -p stack`: the whole group and its outside world on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use attestation::policy::Hex;
+use attestation::{Expect, Policy, danger};
 use clap::{Parser, Subcommand};
+use client::{Connector, Target};
+use service::BoxError;
+use stack::check::{Endpoint, end_to_end};
 use stack::{Options, Stack, StartError};
 
 /// Runs the whole group and its outside world on this machine, until Ctrl-C.
@@ -29,6 +34,20 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Hold what a group must do for a client against a running one, end to end.
+    Check {
+        /// Its URL.
+        url: Target,
+        /// PEM file of the ARKs to believe.
+        #[arg(long, value_name = "PEM")]
+        danger_anchors: PathBuf,
+        /// The digest of its enforcement policy.
+        #[arg(long, value_name = "HEX")]
+        host_data: Hex<32>,
+        /// A key for it.
+        #[arg(long)]
+        api_key: String,
+    },
     /// Be one role of the group, configured by the environment, as its own binary would.
     #[command(hide = true)]
     Role {
@@ -53,8 +72,29 @@ fn main() -> ExitCode {
         Some(Command::Pmc { arguments }) => {
             client::cli::main_with(std::iter::once("pmc".to_owned()).chain(arguments))
         }
-        None => laptop(arguments),
+        Some(Command::Check { url, danger_anchors, host_data, api_key }) => {
+            ending(check(url, &danger_anchors, host_data, api_key))
+        }
+        None => ending(laptop(arguments)),
     }
+}
+
+fn check(
+    url: Target,
+    danger_anchors: &Path,
+    host_data: Hex<32>,
+    api_key: String,
+) -> Result<(), BoxError> {
+    let anchors = danger::Anchors::from_pem(&std::fs::read_to_string(danger_anchors)?)?;
+    let policy = Policy::for_host_data(Expect::Value(vec![host_data]));
+    let connector = Connector::new(url, anchors, policy);
+    runtime()?.block_on(end_to_end(&Endpoint { connector, api_key }))?;
+    say("every check of the group holds");
+    Ok(())
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn role(name: &str, arguments: Vec<String>) -> ExitCode {
@@ -73,24 +113,20 @@ fn role(name: &str, arguments: Vec<String>) -> ExitCode {
     }
 }
 
-fn laptop(arguments: Arguments) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime
-        .map_err(StartError::from)
-        .and_then(|runtime| runtime.block_on(until_stopped(arguments)));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                text = format!("{text}: {error}");
-                cause = error.source();
-            }
-            complain(&text);
-            ExitCode::FAILURE
-        }
+fn laptop(arguments: Arguments) -> Result<(), BoxError> {
+    Ok(runtime()?.block_on(until_stopped(arguments))?)
+}
+
+fn ending(outcome: Result<(), BoxError>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
     }
+    complain(&text);
+    ExitCode::FAILURE
 }
 
 async fn until_stopped(arguments: Arguments) -> Result<(), StartError> {
@@ -104,7 +140,7 @@ async fn until_stopped(arguments: Arguments) -> Result<(), StartError> {
         folder: arguments.folder,
         port: arguments.port,
         upstream: arguments.upstream.map(|url| (url, upstream_key)),
-        model_delay: std::time::Duration::from_millis(40),
+        model_delay: Duration::from_millis(40),
         amend: |_| {},
     };
     let stack = tokio::select! {

@@ -12,7 +12,7 @@ use client::{Connector, Target};
 use serde_json::json;
 use sim::model::ModelConfig;
 use sim::vault::KeySpec;
-use sim::world::{World, WorldConfig, aci_release_policy};
+use sim::world::{World, WorldConfig};
 
 use crate::group::{Group, Places, RoleName};
 
@@ -249,14 +249,21 @@ fn world_config(
     Ok(config)
 }
 
+/// The release policy that people deploy with, for their own MAA instance and enforcement policy.
+const RELEASE_POLICY: &str = include_str!("../../deploy/release-policy.json");
+
 /// Keys that are released to this group only. (A Key Vault keeps no symmetric keys; a Managed HSM does.)
 fn keys_in_vault() -> Result<Vec<KeySpec>, StartError> {
-    let policy = aci_release_policy("${MAA}", "${HOST_DATA}");
+    let policy = RELEASE_POLICY
+        .replace("https://sharedeus.eus.attest.azure.net", "${MAA}")
+        .replace("<YOUR_CONTAINER_POLICY_HASH>", "${HOST_DATA}");
+    let malformed = |error: serde_json::Error| missing_text(&error.to_string());
+    let policy: serde_json::Value = serde_json::from_str(&policy).map_err(malformed)?;
     let keys = json!([
         {"name": "example-rsa", "kty": "RSA-HSM", "key_size": 2048, "release_policy": policy},
         {"name": "example-ec", "kty": "EC-HSM", "crv": "P-256", "release_policy": policy},
     ]);
-    serde_json::from_value(keys).map_err(|error| missing_text(&error.to_string()))
+    serde_json::from_value(keys).map_err(malformed)
 }
 
 fn url_of<F>(running: Option<&sim::world::Running<F>>, what: &str) -> Result<String, StartError> {

@@ -2,6 +2,7 @@
 
 mod connect;
 mod expectations;
+mod logs;
 mod table;
 mod verify;
 
@@ -32,6 +33,9 @@ enum Command {
     Verify(verify::Options),
     /// Forward a local port to a server, after verifying it and never otherwise.
     Connect(connect::Options),
+    /// Read the sealed log.
+    #[command(subcommand)]
+    Logs(logs::Logs),
 }
 
 /// Runs the command line of this process.
@@ -54,6 +58,7 @@ pub fn main_with(words: impl Iterator<Item = String>) -> ExitCode {
     let outcome = match arguments.command {
         Command::Verify(options) => verify::run(&options),
         Command::Connect(options) => connect::run(&options),
+        Command::Logs(logs) => logs::run(&logs),
     };
     match outcome {
         Ok(()) => ExitCode::from(ACCEPTED),

@@ -56,7 +56,7 @@ pub(super) struct Options {
     json: bool,
 }
 
-fn time_of(text: &str) -> Result<u64, String> {
+pub(super) fn time_of(text: &str) -> Result<u64, String> {
     let seconds = text.parse().ok().or_else(|| {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         u64::try_from(time.unix_timestamp()).ok()

@@ -13,4 +13,5 @@ mod end_to_end;
 mod python;
 mod refusals;
 mod release;
+mod sealed_log;
 mod support;

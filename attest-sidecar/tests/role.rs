@@ -1,0 +1,372 @@
+//! The role against a simulated machine, certificate source and attestation service, over its real gRPC.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use attest_sidecar::AttestSidecar;
+use attestation::maa::{AciExpectations, Issuer, Jwks, appraise_aci, verify_token};
+use attestation::merkle::Inclusion;
+use attestation::policy::Hex;
+use attestation::{
+    Anchors, Binding, Evidence, Expect, Policy, Trust, appraise, binding, crypto, danger,
+    runtime_data, verify,
+};
+use proto::attest::attest_client::AttestClient;
+use proto::attest::evidence_request::Purpose;
+use proto::attest::token_request::Runtime;
+use proto::attest::{
+    CertificateRuntime, CompatibleReportRequest, EvidenceReply, EvidenceRequest, LogKey,
+    TlsCertificate, TlsChannel, TokenRequest,
+};
+use service::env::Environment;
+use service::outbound::{Call, Limits, Outbound};
+use service::roots::Roots;
+use service::{Process, Role, Shutdown};
+use sim::faults::{DeviceFault, MaaFault, ThimFault};
+use sim::world::{Group, World, WorldConfig};
+use tempfile::TempDir;
+use tonic::Code;
+use tonic::transport::Channel;
+
+/// The role, running, in a world with one machine and an attestation service.
+struct Bench {
+    folder: TempDir,
+    world: World,
+    client: AttestClient<Channel>,
+    shutdown: Shutdown,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = WorldConfig::new(folder.path().join("world"));
+        config.state = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulated-keys"));
+        config.vault = None;
+        config.model = None;
+        let world = World::start(config).await.unwrap();
+        let group = world.groups().first().unwrap();
+        let listen = format!("unix:{}", folder.path().join("attest.sock").display());
+        let environment: Environment = [
+            ("ATTEST_LISTEN", listen.clone()),
+            ("ATTEST_DEVICE", format!("socket:{}", group.device_path().display())),
+            ("ATTEST_THIM_URL", format!("{}/metadata/THIM/amd/certification", group.imds_url())),
+            ("MAA_ENDPOINT", world.maa().unwrap().url.clone()),
+            ("UVM_SECURITY_CONTEXT_DIR", group.context_dir().display().to_string()),
+            ("SSL_CERT_FILE", world.folder().join("tls-ca.pem").display().to_string()),
+            ("LOG_SEALER", "off".to_owned()),
+        ]
+        .into_iter()
+        .collect();
+        let (config, process) = Process::embedded::<AttestSidecar>(&environment).await.unwrap();
+        let shutdown = process.shutdown.clone();
+        let serving = tokio::spawn(async move {
+            AttestSidecar::serve(config, process).await.unwrap();
+        });
+        let client = AttestClient::new(service::grpc::channel(&listen.parse().unwrap()));
+        let bench = Self { folder, world, client, shutdown, serving };
+        bench.until_listening().await;
+        bench
+    }
+
+    async fn until_listening(&self) {
+        let socket = self.folder.path().join("attest.sock");
+        let connects = async {
+            while tokio::net::UnixStream::connect(&socket).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), connects).await.unwrap();
+    }
+
+    fn group(&self) -> &Group {
+        self.world.groups().first().unwrap()
+    }
+
+    fn anchors(&self) -> Anchors {
+        let pem = std::fs::read_to_string(self.world.folder().join("amd-root.pem")).unwrap();
+        danger::Anchors::from_pem(&pem).unwrap()
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::for_host_data(Expect::Value(vec![Hex(*self.group().host_data())]))
+    }
+
+    async fn evidence(&self, purpose: Purpose) -> Result<EvidenceReply, tonic::Status> {
+        let request = EvidenceRequest { purpose: Some(purpose) };
+        Ok(self.client.clone().get_evidence(request).await?.into_inner())
+    }
+
+    /// Evidence for a certificate is genuine, acceptable and bound; says its reported TCB.
+    async fn holds(&self) -> [u8; 8] {
+        let purpose =
+            Purpose::TlsCertificate(TlsCertificate { spki_sha256: vec![3; 32], not_after: 77 });
+        let reply = self.evidence(purpose).await.unwrap();
+        let verified =
+            verify(&evidence(&reply), &self.anchors(), now()).unwrap_or_else(|rejected| {
+                panic!("{rejected}: {:#?}", rejected.failures().collect::<Vec<_>>())
+            });
+        let reported = verified.value().report.reported_tcb();
+        let bound = Expect::Value(binding::tls_certificate(&[3; 32], 77));
+        assert!(appraise(verified, &self.policy(), &bound).is_ok());
+        reported
+    }
+
+    async fn stop(self) {
+        self.shutdown.fire();
+        self.serving.await.unwrap();
+        self.world.stop().await;
+    }
+}
+
+fn now() -> u64 {
+    service::clock::unix_now()
+}
+
+fn evidence(reply: &EvidenceReply) -> Evidence {
+    let parts = reply.evidence.clone().unwrap();
+    let optional = |bytes: Vec<u8>| (!bytes.is_empty()).then_some(bytes);
+    Evidence {
+        report: parts.report,
+        vek: parts.vek,
+        chain: optional(parts.chain),
+        crl: optional(parts.crl),
+        uvm: optional(parts.uvm),
+        cce_policy: optional(parts.cce_policy),
+    }
+}
+
+fn channel() -> TlsChannel {
+    TlsChannel {
+        nonce: vec![1; 32],
+        exporter: vec![2; 32],
+        spki_sha256: vec![3; 32],
+        certificate_sha256: vec![4; 32],
+        manifest_sha256: vec![5; 32],
+    }
+}
+
+#[tokio::test]
+async fn evidence_is_complete_genuine_and_bound_to_its_purpose() {
+    let bench = Bench::start().await;
+    bench.holds().await;
+
+    let log_key =
+        LogKey { public_key: vec![9; 91], boot_id: vec![6; 16], recipients_sha256: vec![7; 32] };
+    for (purpose, expected) in [
+        (
+            Purpose::TlsChannel(channel()),
+            Binding::TlsChannel {
+                nonce: [1; 32],
+                exporter: [2; 32],
+                spki_sha256: [3; 32],
+                certificate_sha256: [4; 32],
+                manifest_sha256: [5; 32],
+            },
+        ),
+        (
+            Purpose::LogKey(log_key),
+            Binding::LogKey {
+                public_key: vec![9; 91],
+                boot_id: [6; 16],
+                recipients_sha256: [7; 32],
+            },
+        ),
+    ] {
+        let reply = bench.evidence(purpose).await.unwrap();
+        let proof = reply.inclusion.clone().unwrap();
+        let path = proof.path.into_iter().map(|hash| hash.try_into().unwrap()).collect();
+        let inclusion = Inclusion { index: proof.index, size: proof.size, path };
+        let evidence = evidence(&reply);
+        assert!(evidence.uvm.is_some() && evidence.cce_policy.is_some());
+
+        let verified = verify(&evidence, &bench.anchors(), now()).unwrap();
+        let bound = Expect::Value(expected.report_data(&inclusion).unwrap());
+        assert!(appraise(verified, &bench.policy(), &bound).is_ok());
+
+        let rejected = verify(&evidence, &Anchors::production(), now()).err().unwrap();
+        assert_eq!(rejected.failures().next().unwrap().check.id, "C1");
+    }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_are_not_typed_right_are_refused() {
+    let bench = Bench::start().await;
+    let short = TlsChannel { exporter: vec![2; 31], ..channel() };
+    let long =
+        LogKey { public_key: vec![1; 129], boot_id: vec![6; 16], recipients_sha256: vec![7; 32] };
+    let empty = LogKey { public_key: vec![], ..long.clone() };
+    for purpose in [Purpose::TlsChannel(short), Purpose::LogKey(long), Purpose::LogKey(empty)] {
+        let status = bench.evidence(purpose).await.err().unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    }
+    let mut client = bench.client.clone();
+    let nothing = client.get_evidence(EvidenceRequest { purpose: None }).await.err().unwrap();
+    assert_eq!(nothing.code(), Code::InvalidArgument);
+    bench.stop().await;
+}
+
+/// The machine's firmware is rolled back, then forward again. Each time the certificates at hand stop fitting; the
+/// new ones are fetched once, whole, and stay.
+#[tokio::test]
+async fn certificates_follow_the_tcb_and_stay() {
+    let bench = Bench::start().await;
+    let current = bench.holds().await;
+
+    let (device, thim) = (bench.group().device_faults(), &bench.group().imds_faults().thim);
+    device.until_cleared(DeviceFault::OldTcb);
+    thim.until_cleared(ThimFault::StaleCertificate);
+    let previous = bench.holds().await;
+    assert_ne!(previous, current);
+
+    // The source may go away now: what was fetched is kept, certificate and chain.
+    thim.replace(vec![]);
+    thim.until_cleared(ThimFault::ServerError);
+    for _ in 0..5 {
+        assert_eq!(bench.holds().await, previous);
+    }
+    thim.clear();
+    device.clear();
+    assert_eq!(bench.holds().await, current);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_fails_for_a_while_is_asked_again() {
+    let bench = Bench::start().await;
+    bench.holds().await;
+    let (device, thim) = (bench.group().device_faults(), &bench.group().imds_faults().thim);
+    device.until_cleared(DeviceFault::OldTcb);
+    thim.next_calls(ThimFault::ServerError, NonZeroU32::new(2).unwrap());
+    thim.next_calls(ThimFault::StaleCertificate, NonZeroU32::new(10).unwrap());
+    bench.holds().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn certificates_of_another_tcb_or_machine_are_never_handed_out() {
+    let bench = Bench::start().await;
+    bench.holds().await;
+    // The firmware moved, and the source lags behind: it still has the old certificate.
+    bench.group().device_faults().until_cleared(DeviceFault::OldTcb);
+    let purpose = Purpose::TlsChannel(channel());
+    let status = bench.evidence(purpose).await.err().unwrap();
+    assert_eq!(status.code(), Code::Unavailable);
+    let text = status.message();
+    assert!(text.contains("doesn't match Certificate TCB value"), "{text}");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_fails_says_so_and_the_next_report_is_fine() {
+    let bench = Bench::start().await;
+    bench.holds().await;
+    for fault in [DeviceFault::Status { status: 0x16 }, DeviceFault::CloseMidAnswer] {
+        let device = bench.group().device_faults();
+        device.until_cleared(fault.clone());
+        let status = bench.evidence(Purpose::TlsChannel(channel())).await.err().unwrap();
+        assert_eq!(status.code(), Code::Unavailable, "{fault:?}");
+        assert!(status.message().contains("failed to retrieve attestation report"), "{status}");
+        device.clear();
+        bench.holds().await;
+    }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn descriptors_do_not_grow_with_reports() {
+    let bench = Bench::start().await;
+    bench.holds().await;
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    for _ in 0..200 {
+        bench.evidence(Purpose::TlsChannel(channel())).await.unwrap();
+    }
+    assert!(open() <= before + 4, "{before} descriptors became {}", open());
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_of_the_attestation_service_verify_and_are_about_what_was_asked() {
+    let bench = Bench::start().await;
+    let runtime = CertificateRuntime {
+        spki_sha256: vec![3; 32],
+        not_after: 77,
+        manifest_sha256: vec![5; 32],
+    };
+    let request =
+        TokenRequest { runtime: Some(Runtime::Certificate(runtime)), maa_endpoint: String::new() };
+    let reply = bench.client.clone().get_token(request.clone()).await.unwrap().into_inner();
+    assert_eq!(reply.failure, "");
+
+    let url = bench.world.maa().unwrap().url.trim_end_matches('/').to_owned();
+    assert_eq!(reply.maa_endpoint, url);
+    let roots = Roots::from_file(&bench.world.folder().join("tls-ca.pem")).unwrap();
+    let certs = Call::get(format!("{url}/certs").parse().unwrap());
+    let keys = Outbound::new("MAA", &roots, Limits::default()).once(&certs).await.unwrap();
+    let issuer =
+        Issuer { url, keys: Jwks::parse(&keys.body).unwrap(), trust: Trust::NotProduction };
+    let expectations = |host_data| AciExpectations {
+        host_data: Expect::Value(vec![Hex(host_data)]),
+        runtime_data: Expect::Value(runtime_data::certificate(&[3; 32], &[5; 32], 77)),
+        nonce: Expect::unchecked("freshness is in the runtime data"),
+        policy_hashes: Expect::unchecked("a simulated instance"),
+        minimum_uvm_svn: Expect::Value(100),
+    };
+    let claims = || verify_token(&reply.token, &issuer, now()).unwrap();
+    let host_data = *bench.group().host_data();
+    assert!(appraise_aci(claims(), &expectations(host_data)).is_ok());
+    let rejected = appraise_aci(claims(), &expectations([0; 32])).err().unwrap();
+    assert_eq!(rejected.failures().map(|one| one.check.id).collect::<Vec<_>>(), ["J8"]);
+
+    // Without a token, the request that anybody may send to the service is still there.
+    bench.world.maa().unwrap().faults.until_cleared(MaaFault::BadRequest);
+    let reply = bench.client.clone().get_token(request).await.unwrap().into_inner();
+    assert!(reply.token.is_empty() && !reply.request.is_empty());
+    assert!(reply.failure.contains("http response status equal to 400"), "{}", reply.failure);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn only_instances_of_azure_attestation_are_asked() {
+    let bench = Bench::start().await;
+    for elsewhere in [
+        "https://evil.example",
+        "http://sharedeus.eus.attest.azure.net",
+        "https://sharedeus.eus.attest.azure.net.evil.example",
+        "https://sharedeus.eus.attest.azure.net:8443",
+        "https://sharedeus.eus.attest.azure.net/other",
+        "https://user@sharedeus.eus.attest.azure.net",
+        "https://169.254.169.254",
+        "nonsense",
+    ] {
+        let request = TokenRequest {
+            runtime: Some(Runtime::Compatible(b"{}".to_vec())),
+            maa_endpoint: elsewhere.to_owned(),
+        };
+        let status = bench.client.clone().get_token(request).await.err().unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument, "{elsewhere}");
+    }
+    bench.stop().await;
+}
+
+/// What the compatibility routes can have signed is of the MAA shape, which no proof of ours has.
+#[tokio::test]
+async fn a_callers_own_bytes_are_hashed_into_the_maa_shape() {
+    let bench = Bench::start().await;
+    let forged =
+        Binding::LogKey { public_key: vec![9; 91], boot_id: [6; 16], recipients_sha256: [7; 32] }
+            .leaf();
+    let request = CompatibleReportRequest { runtime_data: forged.clone() };
+    let reply = bench.client.clone().get_compatible_report(request).await.unwrap().into_inner();
+    let report = attestation::report::Report::parse(&reply.report).unwrap();
+    let (digest, zeros) = (crypto::sha256(&forged), [0; 32]);
+    assert_eq!(report.report_data(), [digest, zeros].concat()[..]);
+    assert_eq!(reply.endorsed_tcb.len(), 16);
+    assert_eq!(reply.certificates.matches("BEGIN CERTIFICATE").count(), 3);
+    bench.stop().await;
+}

@@ -1,0 +1,164 @@
+//! What the environment says.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use service::env::{Class, Reader, Var};
+use service::listen::Local;
+
+use crate::intake::Limits;
+use crate::lines;
+use crate::recipients::Recipients;
+use crate::sink;
+
+/// The role's variables.
+pub(crate) const VARS: [Var; 6] = [
+    Var {
+        name: "LOG_LISTEN",
+        class: Class::Measured,
+        default: Some("127.0.0.1:4317"),
+        help: "Where every container of the group sends its logs by OTLP/gRPC: host:port on loopback, or unix:/path.",
+    },
+    Var {
+        name: "LOG_RECIPIENTS",
+        class: Class::Measured,
+        default: None,
+        help: "Who can read the logs: 1 to 16 age recipients (age1…), separated by commas or white space. Make a pair with age-keygen; the secret half never comes here.",
+    },
+    Var {
+        name: "LOG_SINK",
+        class: Class::Measured,
+        default: Some("stdout"),
+        help: "Where sealed segments and their records go: `stdout`, or folder:/absolute/path of a folder that exists.",
+    },
+    Var {
+        name: "LOG_SEGMENT_SECONDS",
+        class: Class::Measured,
+        default: Some("10"),
+        help: "The longest that a log record waits for its segment, in seconds: 1 to 3600. A crash loses what waits.",
+    },
+    Var {
+        name: "LOG_SEGMENT_BYTES",
+        class: Class::Measured,
+        default: Some("1048576"),
+        help: "A segment is closed when its log records, as JSON before compression, reach this many bytes: 4096 to 16777216.",
+    },
+    Var {
+        name: "ATTEST_SIDECAR",
+        class: Class::Measured,
+        default: Some("127.0.0.1:50051"),
+        help: "Where attest-sidecar answers gRPC: host:port on loopback, or unix:/path.",
+    },
+];
+
+/// The longest segment that can be configured is the longest that a reader opens.
+const BYTES: RangeInclusive<usize> = 4096..=lines::MAX;
+const SECONDS: RangeInclusive<u64> = 1..=3600;
+
+/// The role's configuration.
+pub struct Config {
+    pub(crate) listen: Local,
+    pub(crate) recipients: Recipients,
+    pub(crate) sink: sink::Address,
+    pub(crate) segment: Limits,
+    pub(crate) attest_sidecar: Local,
+}
+
+impl Config {
+    pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
+        let listen = env.parse("LOG_LISTEN");
+        let recipients = env.parse("LOG_RECIPIENTS");
+        let sink = env.parse("LOG_SINK");
+        let seconds = within(env, "LOG_SEGMENT_SECONDS", &SECONDS);
+        let bytes = within(env, "LOG_SEGMENT_BYTES", &BYTES);
+        let attest_sidecar = env.parse("ATTEST_SIDECAR");
+        own_logs(env, listen.as_ref());
+        Some(Self {
+            listen: listen?,
+            recipients: recipients?,
+            sink: sink?,
+            segment: Limits { bytes: bytes?, wait: Duration::from_secs(seconds?) },
+            attest_sidecar: attest_sidecar?,
+        })
+    }
+}
+
+fn within<T>(env: &mut Reader<'_>, name: &'static str, range: &RangeInclusive<T>) -> Option<T>
+where
+    T: std::str::FromStr<Err: std::fmt::Display> + PartialOrd + std::fmt::Display,
+{
+    let value = env.parse::<T>(name)?;
+    if range.contains(&value) {
+        return Some(value);
+    }
+    env.refuse(name, &format_args!("must be {} to {}", range.start(), range.end()));
+    None
+}
+
+/// This role's own events belong into the log that it seals; elsewhere, nobody may listen, or a stranger.
+fn own_logs(env: &mut Reader<'_>, listen: Option<&Local>) {
+    let sealer = env.optional::<String>("LOG_SEALER").filter(|sealer| sealer != "off");
+    let Some((sealer, listen)) = sealer.zip(listen) else { return };
+    if sealer.parse().is_ok_and(|sealer: Local| sealer != *listen) {
+        env.refuse(
+            "LOG_SEALER",
+            &"must be LOG_LISTEN, so that this role seals its own logs, or `off`",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::env::Environment;
+
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let recipient = age::x25519::Identity::generate().to_public().to_string();
+        let env: Environment =
+            [("LOG_RECIPIENTS", recipient.as_str())].iter().chain(pairs).copied().collect();
+        let mut reader = Reader::new(&env, &VARS);
+        let config = Config::read(&mut reader);
+        reader.finish(config).map(|(config, _)| config).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn recipients_are_all_that_must_be_set() {
+        let config = read(&[]).ok().unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:4317");
+        assert_eq!(config.attest_sidecar.to_string(), "127.0.0.1:50051");
+        assert_eq!(config.segment.bytes, 1 << 20);
+        assert_eq!(config.segment.wait, Duration::from_secs(10));
+        let problems = read(&[("LOG_RECIPIENTS", "")]).err().unwrap();
+        assert!(problems.contains("LOG_RECIPIENTS is not set"), "{problems}");
+    }
+
+    #[test]
+    fn every_value_has_its_bounds() {
+        let problems = read(&[
+            ("LOG_SEGMENT_SECONDS", "0"),
+            ("LOG_SEGMENT_BYTES", "16777217"),
+            ("LOG_LISTEN", "0.0.0.0:4317"),
+            ("LOG_SINK", "folder:relative"),
+            ("ATTEST_SIDECAR", "10.0.0.1:50051"),
+        ]);
+        let problems = problems.err().unwrap();
+        for part in [
+            "LOG_SEGMENT_SECONDS: must be 1 to 3600",
+            "LOG_SEGMENT_BYTES: must be 4096 to 16777216",
+            "LOG_LISTEN: must be on loopback",
+            "LOG_SINK: ",
+            "ATTEST_SIDECAR: must be on loopback",
+        ] {
+            assert!(problems.contains(part), "{part}: {problems}");
+        }
+    }
+
+    #[test]
+    fn its_own_logs_go_to_itself_or_nowhere() {
+        assert!(read(&[("LOG_LISTEN", "unix:/a"), ("LOG_SEALER", "unix:/a")]).is_ok());
+        assert!(read(&[("LOG_LISTEN", "unix:/a"), ("LOG_SEALER", "off")]).is_ok());
+        let problems = read(&[("LOG_LISTEN", "unix:/a")]).err().unwrap();
+        assert!(problems.contains("LOG_SEALER: must be LOG_LISTEN"), "{problems}");
+    }
+}

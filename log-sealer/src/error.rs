@@ -1,0 +1,60 @@
+//! Why an export is refused, and which gRPC status says so.
+//!
+//! No text here repeats a byte of what was sent.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// When a sender may try again, as OTLP's retryable answers say it (OTLP specification, "Failures").
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why log records were not accepted. Nothing of a refused export is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("not an OTLP logs request: check the exporter's version and protocol")]
+    Malformed,
+    #[error("too much for one request: make the exporter's batches smaller")]
+    TooMuch,
+    #[error("values nest more than {0} levels deep: flatten the attributes")]
+    TooDeep(usize),
+    #[error("the queue is full: sealing waits for evidence or for the sink; try again")]
+    Full,
+    #[error("the request did not arrive in time; try again")]
+    Slow,
+    #[error("log-sealer is stopping")]
+    Stopping,
+}
+
+/// The answer to a refused export. What may succeed later is UNAVAILABLE with RetryInfo, which exporters obey;
+/// what never will is INVALID_ARGUMENT, which makes them drop the batch.
+pub(crate) fn status(refused: Refused) -> Status {
+    match refused {
+        Refused::Malformed | Refused::TooMuch | Refused::TooDeep(_) => {
+            Status::invalid_argument(refused.to_string())
+        }
+        Refused::Full | Refused::Slow | Refused::Stopping => Status::with_error_details(
+            Code::Unavailable,
+            refused.to_string(),
+            ErrorDetails::with_retry_info(Some(RETRY)),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_succeed_later_says_when() {
+        let full = status(Refused::Full);
+        assert_eq!(full.code(), Code::Unavailable);
+        let info = full.get_details_retry_info().unwrap();
+        assert_eq!(info.retry_delay, Some(RETRY));
+
+        let malformed = status(Refused::Malformed);
+        assert_eq!(malformed.code(), Code::InvalidArgument);
+        assert!(malformed.get_details_retry_info().is_none());
+    }
+}

@@ -1,0 +1,290 @@
+//! The queue between those who send log records and the one who seals them.
+//!
+//! An export is answered OK when its records are in here, and not before. The queue is memory: what waits in it
+//! is lost when the process dies without its last words, at most a segment's time of records while the sink
+//! works. It is bounded in bytes and in records; when it is full, the sender keeps its records and is told to
+//! come back.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use crate::error::Refused;
+use crate::lines::{self, Lines};
+use crate::weigh;
+
+/// The most bytes of lines that wait. The batch that is being sealed comes on top, with [`lines::MAX`] at most.
+const BYTES: usize = 32 << 20;
+
+/// The most log records that wait.
+const RECORDS: usize = 131_072;
+
+// whatever is accepted at all fits into an empty queue
+const _: () = assert!(lines::MAX <= BYTES && weigh::RECORDS <= RECORDS);
+
+/// When a batch is closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// At this many bytes of lines, or before the export that would exceed it.
+    pub(crate) bytes: usize,
+    /// When its oldest export has waited this long.
+    pub(crate) wait: Duration,
+}
+
+/// What one segment will hold. Wiped when dropped; without `Debug`.
+pub(crate) struct Batch {
+    /// Whole lines, in the order in which they came.
+    pub(crate) lines: Vec<Zeroizing<Vec<u8>>>,
+    /// Log records in them.
+    pub(crate) records: usize,
+}
+
+/// The queue.
+#[derive(Default)]
+pub(crate) struct Intake {
+    queue: Mutex<Queue>,
+    /// Something came in, or nothing will any more.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Instant, Lines)>,
+    bytes: usize,
+    records: usize,
+    /// Log records of the batch that was taken last.
+    in_hand: usize,
+    closed: bool,
+}
+
+/// What the sealer is to do.
+enum Next {
+    Take(Batch),
+    Wait(Option<Instant>),
+    End,
+}
+
+impl Intake {
+    /// Accepts an export.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Full`], [`Refused::Stopping`]: nothing of it was kept.
+    pub(crate) fn push(&self, lines: Lines) -> Result<(), Refused> {
+        if lines.records == 0 {
+            return Ok(());
+        }
+        self.queue().push(lines)?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// The next batch; `None` when the queue is closed and empty. One task calls this, and has dealt with a
+    /// batch when it asks for the next.
+    pub(crate) async fn batch(&self, limits: &Limits) -> Option<Batch> {
+        self.queue().in_hand = 0;
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let next = self.queue().next(limits);
+            match next {
+                Next::Take(batch) => return Some(batch),
+                Next::End => return None,
+                Next::Wait(None) => changed.await,
+                // whether it was time or another export: the queue is looked at again
+                Next::Wait(Some(due)) => drop(timeout_at(due, changed).await),
+            }
+        }
+    }
+
+    /// Accepts nothing any more. What is in the queue is still to be taken.
+    pub(crate) fn close(&self) {
+        self.queue().closed = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until nothing came for `quiet`, `at_most` in all.
+    pub(crate) async fn quiet(&self, quiet: Duration, at_most: Duration) {
+        let end = Instant::now() + at_most;
+        while Instant::now() < end {
+            let until = end.min(Instant::now() + quiet);
+            if timeout_at(until, self.changed.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Log records that wait or are being dealt with.
+    pub(crate) fn records(&self) -> usize {
+        let queue = self.queue();
+        queue.records + queue.in_hand
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // every change below is complete or did not begin: a panic elsewhere leaves it usable
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, lines: Lines) -> Result<(), Refused> {
+        if self.closed {
+            return Err(Refused::Stopping);
+        }
+        let bytes = self.bytes + lines.text.len();
+        let records = self.records + lines.records;
+        if bytes > BYTES || records > RECORDS {
+            return Err(Refused::Full);
+        }
+        (self.bytes, self.records) = (bytes, records);
+        self.waiting.push_back((Instant::now(), lines));
+        Ok(())
+    }
+
+    fn next(&mut self, limits: &Limits) -> Next {
+        let Some((oldest, _)) = self.waiting.front() else {
+            return if self.closed { Next::End } else { Next::Wait(None) };
+        };
+        let due = *oldest + limits.wait;
+        if self.closed || self.bytes >= limits.bytes || due <= Instant::now() {
+            Next::Take(self.take(limits.bytes))
+        } else {
+            Next::Wait(Some(due))
+        }
+    }
+
+    /// The oldest exports, as many as fit into `bytes`, and at least one.
+    fn take(&mut self, bytes: usize) -> Batch {
+        let mut batch = Batch { lines: Vec::new(), records: 0 };
+        let mut room = bytes;
+        while let Some((_, lines)) = self
+            .waiting
+            .pop_front_if(|(_, lines)| batch.lines.is_empty() || lines.text.len() <= room)
+        {
+            room = room.saturating_sub(lines.text.len());
+            self.bytes -= lines.text.len();
+            self.records -= lines.records;
+            batch.records += lines.records;
+            batch.lines.push(lines.text);
+        }
+        self.in_hand = batch.records;
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { bytes: 100, wait: Duration::from_secs(10) };
+
+    fn lines(length: usize, records: usize) -> Lines {
+        Lines { text: Zeroizing::new(vec![b'x'; length]), records }
+    }
+
+    fn sizes(batch: Option<Batch>) -> Vec<usize> {
+        batch.unwrap().lines.iter().map(|lines| lines.len()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_closed_by_its_size() {
+        let intake = Intake::default();
+        let began = Instant::now();
+        for length in [60, 30, 20, 300, 10] {
+            intake.push(lines(length, 1)).unwrap();
+        }
+        assert_eq!(sizes(intake.batch(&LIMITS).await), [60, 30]);
+        assert_eq!(sizes(intake.batch(&LIMITS).await), [20]);
+        assert_eq!(sizes(intake.batch(&LIMITS).await), [300]);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(sizes(intake.batch(&LIMITS).await), [10]);
+        assert_eq!(began.elapsed(), LIMITS.wait);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_export_decides_when_a_batch_is_due() {
+        let intake = Intake::default();
+        let began = Instant::now();
+        intake.push(lines(1, 1)).unwrap();
+        let later = async {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            intake.push(lines(2, 1)).unwrap();
+        };
+        let (batch, ()) = tokio::join!(intake.batch(&LIMITS), later);
+        assert_eq!(sizes(batch), [1, 2]);
+        assert_eq!(began.elapsed(), LIMITS.wait);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_push_wakes_the_sealer() {
+        let intake = Intake::default();
+        let late = async {
+            tokio::task::yield_now().await;
+            intake.push(lines(100, 7)).unwrap();
+        };
+        let (batch, ()) = tokio::join!(intake.batch(&LIMITS), late);
+        assert_eq!(batch.unwrap().records, 7);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_has_room_again_once_something_was_taken() {
+        let intake = Intake::default();
+        intake.push(lines(lines::MAX, 1)).unwrap();
+        intake.push(lines(BYTES - lines::MAX, 1)).unwrap();
+        assert_eq!(intake.push(lines(1, 1)), Err(Refused::Full));
+        assert_eq!(sizes(intake.batch(&LIMITS).await), [lines::MAX]);
+        assert_eq!(intake.push(lines(1, 1)), Ok(()));
+
+        let intake = Intake::default();
+        intake.push(lines(1, RECORDS)).unwrap();
+        assert_eq!(intake.push(lines(1, 1)), Err(Refused::Full));
+        assert_eq!(intake.records(), RECORDS);
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_gives_what_it_has_at_once_and_takes_nothing() {
+        let intake = Intake::default();
+        intake.push(lines(1, 1)).unwrap();
+        intake.close();
+        assert_eq!(intake.push(lines(1, 1)), Err(Refused::Stopping));
+        assert_eq!(sizes(intake.batch(&LIMITS).await), [1]);
+        assert_eq!(intake.records(), 1, "in hand");
+        assert!(intake.batch(&LIMITS).await.is_none());
+        assert_eq!(intake.records(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_export_without_records_is_no_batch() {
+        let intake = Intake::default();
+        intake.push(lines(0, 0)).unwrap();
+        intake.close();
+        assert!(intake.batch(&LIMITS).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_is_waited_for_but_not_for_ever() {
+        let [second, most] = [1, 4].map(Duration::from_secs);
+        let intake = Intake::default();
+        let began = Instant::now();
+        intake.quiet(second, most).await;
+        assert_eq!(began.elapsed(), second);
+
+        let began = Instant::now();
+        let chatter = async {
+            loop {
+                tokio::time::sleep(second / 2).await;
+                intake.push(lines(1, 1)).unwrap();
+            }
+        };
+        tokio::select! {
+            () = intake.quiet(second, most) => {}
+            () = chatter => {}
+        }
+        assert_eq!(began.elapsed(), most);
+    }
+}

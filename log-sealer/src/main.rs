@@ -1,0 +1,7 @@
+//! The binary `log-sealer`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service::main::<log_sealer::LogSealer>()
+}

@@ -1,0 +1,15 @@
+//! The role as a whole: real gRPC in, real sinks out. One binary, because each links everything anew.
+
+// `cfg(test)` marks helpers outside of test functions as tests, where a failed `unwrap` is a failed test
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod pressure;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
+mod reader;
+#[cfg(test)]
+mod seal;
+#[cfg(test)]
+mod tools;

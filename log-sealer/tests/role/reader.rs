@@ -1,0 +1,136 @@
+//! What is sealed here is read there: `client`'s reader, with evidence from a simulated machine.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use age::secrecy::ExposeSecret as _;
+use attestation::certificate::Certificate;
+use attestation::policy::Hex;
+use attestation::{Anchors, Expect, Policy, danger};
+use client::logs::{End, Identities, OpenError, Problem, Reader, Report, Source, open};
+use proto::attest::Evidence;
+use sim::machine::{Guest, Machine, default_measurement};
+use sim::pki::KeyRing;
+use sim::pki::amd::AmdAuthority;
+use sim::seed::Seed;
+use sim::tcb::Product;
+
+use crate::common::otlp::{long, say};
+use crate::common::sidecar::Attester;
+use crate::common::{Place, Sealer};
+
+/// When the logs are read: within the simulated certificates' validity.
+const NOW: u64 = 1_780_000_000;
+
+/// A container group on a simulated machine.
+struct Group {
+    attester: Attester,
+    anchors: Anchors,
+    policy: Policy,
+}
+
+fn group() -> Group {
+    let seed = Seed::default();
+    let state = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/sim-state");
+    let keys = KeyRing::new(seed.clone(), Some(state));
+    let amd = Arc::new(AmdAuthority::derive(&keys, Product::Milan).unwrap());
+    let machine = Machine::derive(amd, &seed, "host", Product::Milan.current_tcb());
+    let guest = Guest {
+        policy: "package policy".to_owned(),
+        measurement: default_measurement(&seed),
+        debug: false,
+        launch: "first".to_owned(),
+    };
+    let anchors = danger::Anchors::from_pem(&machine.amd().chain_pem().unwrap()).unwrap();
+    let policy = Policy::for_host_data(Expect::Value(vec![Hex(guest.host_data())]));
+    let attester: Attester = Arc::new(move |report_data| {
+        let mut report = guest.report(&machine, &seed);
+        report.report_data = report_data;
+        let host = machine.host_certificate(machine.tcb()).unwrap();
+        Evidence {
+            report: report.sign(&machine.vcek(machine.tcb()).unwrap().key).unwrap().to_vec(),
+            vek: der(&host.vcek_cert),
+            chain: der(&host.certificate_chain),
+            ..Evidence::default()
+        }
+    });
+    Group { attester, anchors, policy }
+}
+
+fn der(pem: &str) -> Vec<u8> {
+    let certificates = Certificate::sequence_from_pem(pem).unwrap();
+    certificates.iter().flat_map(|certificate| certificate.der().to_vec()).collect()
+}
+
+/// Seals three records in three segments.
+async fn sealed(group: &Group) -> Place {
+    let sealer = Sealer::start_without_evidence(&[("LOG_SEGMENT_BYTES", "4096")]).await;
+    sealer.sidecar.attest_with(group.attester.clone());
+    sealer.ready().await;
+    for (body, seq) in ["one", "two", "three"].into_iter().zip(1..) {
+        say(&sealer.channel, "a", [long(body)]).await;
+        sealer.sealed(seq).await;
+    }
+    sealer.stop().await
+}
+
+fn read(source: &Source, place: &Place, group: &Group) -> Result<(Report, String), OpenError> {
+    let identities = Identities::from_text(place.reader.to_string().expose_secret()).unwrap();
+    let Group { anchors, policy, .. } = group;
+    let reader = Reader { identities: &identities, anchors, policy, at: NOW };
+    let mut text = Vec::new();
+    let report = open(source, &reader, &mut |document| document.write_text(&mut text))?;
+    Ok((report, String::from_utf8(text).unwrap()))
+}
+
+#[tokio::test]
+async fn a_log_is_read_whole() {
+    let group = group();
+    let place = sealed(&group).await;
+    let (report, text) = read(&Source::Folder(place.folder()), &place, &group).unwrap();
+    assert!(report.is_sound());
+    let [boot] = report.boots.as_slice() else { panic!("one boot") };
+    assert_eq!((boot.end, boot.segments, boot.records, boot.lost), (End::Stopped, 3, 3, 0));
+    let lines: Vec<&str> = text.lines().collect();
+    for (line, body) in lines.iter().zip(["one", "two", "three"]) {
+        let expected = format!("2023-11-14T22:13:20.000000001Z INFO a {body} xxx");
+        assert!(line.starts_with(&expected), "{line}");
+        assert!(line.ends_with("test.attribute=\"its value\""), "{line}");
+    }
+    assert_eq!(lines.len(), 3);
+}
+
+#[tokio::test]
+async fn whoever_tampers_with_it_is_noticed() {
+    let group = group();
+    let place = sealed(&group).await;
+    let boot = read(&Source::Folder(place.folder()), &place, &group).unwrap().0.boots.remove(0).id;
+    let name = |seq: u8, kind: &str| place.folder().join(format!("{boot}-{seq:08}.{kind}"));
+    let problem = || {
+        let (mut report, _) = read(&Source::Folder(place.folder()), &place, &group).unwrap();
+        assert_eq!(report.boots[0].problems.len(), 1, "{:?}", report.boots[0].problems);
+        report.boots[0].problems.remove(0)
+    };
+
+    let segment = fs::read(name(2, "age")).unwrap();
+    fs::copy(name(1, "age"), name(2, "age")).unwrap();
+    assert!(matches!(problem(), Problem::WrongDigest { seq: 2 }));
+    fs::remove_file(name(2, "age")).unwrap();
+    assert!(matches!(problem(), Problem::RecordWithoutSegment { seq: 2 }));
+    fs::write(name(2, "age"), segment).unwrap();
+
+    let [second, third] = [2, 3].map(|seq| fs::read(name(seq, "jws")).unwrap());
+    fs::write(name(2, "jws"), &third).unwrap();
+    fs::write(name(3, "jws"), &second).unwrap();
+    assert!(matches!(problem(), Problem::BrokenChain { seq: 2, .. }));
+    fs::remove_file(name(2, "jws")).unwrap();
+    fs::remove_file(name(2, "age")).unwrap();
+    assert!(matches!(problem(), Problem::Missing { first: 2, last: 2 }));
+
+    let strict = Policy::for_host_data(Expect::Value(vec![Hex([7; 32])]));
+    let twin = Group { policy: strict, ..self::group() };
+    let (report, text) = read(&Source::Folder(place.folder()), &place, &twin).unwrap();
+    assert!(matches!(report.boots[0].problems.as_slice(), [Problem::Evidence(_)]));
+    assert!(text.is_empty());
+}
