@@ -13,6 +13,9 @@ use crate::policy::{Expect, Policy};
 use crate::verify::verify;
 use crate::wire::{Manifest, NotAnInclusion, VerifyAnswer};
 
+/// Who the manifest must speak of.
+pub const SERVICE: &str = "privatemode-confidential";
+
 /// What the client knows of its connection by itself. Nothing of it came from the server's answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -49,7 +52,7 @@ pub enum ConnectionError {
     #[error("the inclusion proof cannot be read")]
     Inclusion(#[from] NotAnInclusion),
     /// The manifest cannot be read.
-    #[error("the manifest cannot be read")]
+    #[error("the manifest is not one of version 1 of {SERVICE}")]
     Manifest,
     /// A check failed.
     #[error(transparent)]
@@ -87,7 +90,10 @@ pub fn judge(
 
     let verified = verify(&evidence, anchors, at)?;
     let appraised = appraise(verified, policy, &Expect::Value(report_data))?;
-    let manifest =
+    let manifest: Manifest =
         serde_json::from_slice(&answer.manifest).map_err(|_| ConnectionError::Manifest)?;
+    if manifest.v != 1 || manifest.service != SERVICE {
+        return Err(ConnectionError::Manifest);
+    }
     Ok(ProvenConnection { appraised, manifest })
 }

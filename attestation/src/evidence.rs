@@ -20,7 +20,7 @@ const TYPE_LABEL: &str = "__cmwc_t";
 /// id-pe-cmw: the certificate extension that carries a collection.
 pub const ID_PE_CMW: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.35");
 
-/// The longest collection that is read, in bytes of its encoding.
+/// The longest collection that is read from CBOR, in bytes. JSON comes inside a document that its reader bounds.
 pub const MAX_LENGTH: usize = 256 * 1024;
 
 const ENDORSEMENT: u8 = 2;

@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use crate::product::Product;
 use crate::tcb::Tcb;
 
-/// A value that is expected, or why none is.
+/// A value that is expected, or why none is. In a file: the value, or `{ unchecked = "why" }` and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum Expect<T> {
     /// Nobody looks, for a reason that every verdict shows.
     Unchecked {
-        /// The reason.
-        #[serde(rename = "unchecked")]
+        /// The reason. A file must give one.
+        #[serde(rename = "unchecked", deserialize_with = "reason")]
         why: String,
     },
     /// It must be this.
@@ -35,6 +35,14 @@ impl<T> Expect<T> {
     pub fn unchecked(why: impl Into<String>) -> Self {
         Self::Unchecked { why: why.into() }
     }
+}
+
+fn reason<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let why = String::deserialize(from)?;
+    if why.trim().is_empty() {
+        return Err(serde::de::Error::custom("`unchecked` needs a reason"));
+    }
+    Ok(why)
 }
 
 /// Something that must not be.

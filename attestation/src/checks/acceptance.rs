@@ -51,8 +51,8 @@ pub(crate) const CHECKS: [Row<Subject>; 14] = [
     Row {
         check: Check {
             id: "T2",
-            title: "the reported TCB is recent enough",
-            spec: "SEV-SNP ABI 1.58, REPORTED_TCB; the policy's minimum_tcb",
+            title: "the TCB is recent enough, reported and at launch",
+            spec: "SEV-SNP ABI 1.58, REPORTED_TCB and LAUNCH_TCB; the policy's minimum_tcb",
             remedy: "The host must update its firmware, or the policy accept the older one.",
         },
         run: minimum_tcb,
@@ -219,14 +219,17 @@ fn ordered_tcbs(s: &Subject) -> Outcome {
     Outcome::of(holds, "each component in that order, launch not above current", actual)
 }
 
+/// A guest that was launched on vulnerable firmware stays what it became then, however its machine was updated.
 fn minimum_tcb(s: &Subject) -> Outcome {
     let product = s.guest.vek.product;
-    let reported = s.guest.report.tcbs(product).reported;
+    let tcbs = s.guest.report.tcbs(product);
     expect(&s.policy.minimum_tcb, |table| match table.get(&Generation::from(product)) {
         None => Outcome::of(false, format!("a minimum for {product}"), "the policy has none"),
         Some(minimum) => {
             let minimum = Tcb::from(*minimum);
-            Outcome::of(reported.is_at_least(&minimum), format!("at least {minimum}"), reported)
+            let holds = tcbs.reported.is_at_least(&minimum) && tcbs.launch.is_at_least(&minimum);
+            let actual = format!("reported {}; launch {}", tcbs.reported, tcbs.launch);
+            Outcome::of(holds, format!("at least {minimum}"), actual)
         }
     })
 }
