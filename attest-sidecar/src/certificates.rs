@@ -58,7 +58,9 @@ impl Endorsements {
             certificate_chain: String,
         }
         let thim: Thim = serde_json::from_slice(json).map_err(|_| EndorsementsError::Syntax)?;
-        u64::from_str_radix(&thim.tcbm, 16).map_err(|_| EndorsementsError::Tcbm)?;
+        if hex::decode(&thim.tcbm).map(|bytes| bytes.len()) != Ok(8) {
+            return Err(EndorsementsError::Tcbm);
+        }
         let leaf = Certificate::sequence_from_pem(&thim.vcek_cert)?;
         let issuers = Certificate::sequence_from_pem(&thim.certificate_chain)?;
         let [leaf] = leaf.as_slice() else { return Err(EndorsementsError::Syntax) };

@@ -9,7 +9,7 @@ use crate::processor::ProcessorError;
 
 /// A field of a request is missing, too long, or not of its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the field {0} is missing or not of its length")]
+#[error("the field {0} is missing, not of its length, or not one that this call takes")]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// A field of exactly `N` bytes.
@@ -33,7 +33,7 @@ pub(crate) enum Failure {
 
 /// Which gRPC status a failure gives, with its causes as text.
 pub(crate) fn status(failure: &Failure) -> Status {
-    let text = text(failure);
+    let text = service::chain(failure);
     match failure {
         Failure::Malformed(_) | Failure::Maa(MaaError::NotAllowed(_)) => {
             Status::invalid_argument(text)
@@ -49,16 +49,4 @@ pub(crate) fn status(failure: &Failure) -> Status {
         },
         Failure::Maa(MaaError::Call(_) | MaaError::NoToken) => Status::unavailable(text),
     }
-}
-
-/// An error and its causes, outermost first.
-pub(crate) fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -18,7 +18,7 @@ use service::{Identity, Process};
 use tonic::transport::server::Router;
 use tonic::{Request, Response, Status};
 
-use crate::error::{Failure, Malformed, array, status, text};
+use crate::error::{Failure, Malformed, array, status};
 use crate::evidence::Attester;
 use crate::maa::{self, Maa};
 use crate::runtime_data;
@@ -93,7 +93,8 @@ impl Attest for Service {
         &self,
         request: Request<CompatibleReportRequest>,
     ) -> Result<Response<CompatibleReportReply>, Status> {
-        let runtime_data = request.into_inner().runtime_data;
+        let runtime_data = runtime_data::compatible(request.into_inner().runtime_data);
+        let runtime_data = runtime_data.map_err(|error| status(&error.into()))?;
         let endorsed = self.attester.over(&runtime_data).await;
         let endorsed = endorsed.map_err(|error| status(&error.into()))?;
         Ok(Response::new(CompatibleReportReply {
@@ -149,7 +150,7 @@ impl Service {
         let body: Bytes = maa::request(&endorsed, self.attester.uvm(), &runtime_data);
         let (token, failure) = match self.maa.token(&instance, body.clone()).await {
             Ok(token) => (token, String::new()),
-            Err(error) => (String::new(), text(&error)),
+            Err(error) => (String::new(), service::chain(&error)),
         };
         Ok(TokenReply {
             request: body.to_vec(),

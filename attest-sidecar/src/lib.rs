@@ -53,6 +53,7 @@ impl Role for AttestSidecar {
     async fn serve(config: Config, process: Process) -> Result<(), BoxError> {
         let listener = Listener::bind(config.listen.address()).await?;
         let processor = Processor::start(&config.device)?;
+        let end = processor.clone();
         let context = SecurityContext::read(&config.context);
         let thim = Outbound::new("THIM", &config.roots, Limits::default());
         let certificates = Certificates::new(thim, config.thim, context.certificates);
@@ -74,6 +75,9 @@ impl Role for AttestSidecar {
             health.ready().await;
             lifecycle!("ready");
         });
-        Ok(service::grpc::serve(router, listener, &process.shutdown).await?)
+        tokio::select! {
+            served = service::grpc::serve(router, listener, &process.shutdown) => Ok(served?),
+            () = end.ended() => Err("the thread of the security processor has ended".into()),
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Processor {
     ) -> Result<(RawReport, Inclusion), ProcessorError> {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { leaf: binding.leaf(), answer };
-        self.bindings.try_send(waiting).map_err(|_| ProcessorError::Busy)?;
+        self.bindings.try_send(waiting).map_err(|error| refused(&error))?;
         answered.await.map_err(|_| ProcessorError::Gone)?
     }
 
@@ -86,8 +86,20 @@ impl Processor {
     ) -> Result<RawReport, ProcessorError> {
         let (answer, answered) = oneshot::channel();
         let single = Single { report_data, answer };
-        self.singles.try_send(single).map_err(|_| ProcessorError::Busy)?;
+        self.singles.try_send(single).map_err(|error| refused(&error))?;
         answered.await.map_err(|_| ProcessorError::Gone)?
+    }
+
+    /// Resolves if the processor's thread has ended: nothing can be proved from then on.
+    pub(crate) async fn ended(&self) {
+        self.bindings.closed().await;
+    }
+}
+
+fn refused<T>(error: &mpsc::error::TrySendError<T>) -> ProcessorError {
+    match error {
+        mpsc::error::TrySendError::Full(_) => ProcessorError::Busy,
+        mpsc::error::TrySendError::Closed(_) => ProcessorError::Gone,
     }
 }
 
