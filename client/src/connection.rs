@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use attestation::bundle::Bundle;
 use attestation::connection::{ConnectionError, ProvenConnection, judge};
@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
@@ -29,13 +30,14 @@ use crate::{clock, tls};
 /// A request's body on its way to the server.
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
-/// How long dialling, the handshake and the proof may take together.
+/// How long dialling with the handshake may take, and as long the proof after it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The longest answer to a request for a proof, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// How long a proof stands. Then the connection is proved again before the next request.
+/// How long a proof stands, counting the time that this machine slept. Then the connection is proved again before the
+/// next request.
 pub const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// A server to reach: `https://host[:port]`.
@@ -204,9 +206,9 @@ impl Connector {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ConnectError::Http(target.clone(), error))?;
-        // Ends with the last sender, or with the server.
-        tokio::spawn(connection);
-        Ok(Unproven { sender, exporter, certificate })
+        // Ends with the last sender, with the server, or with a refused proof.
+        let driver = tokio::spawn(connection).abort_handle();
+        Ok(Unproven { sender, exporter, certificate, driver })
     }
 }
 
@@ -224,16 +226,31 @@ struct Unproven {
     sender: SendRequest<RequestBody>,
     exporter: [u8; 32],
     certificate: Vec<u8>,
+    driver: AbortHandle,
 }
 
 impl Unproven {
+    /// Has the connection prove itself. If it does not, it is cut, with everything that still runs on it.
     async fn prove(mut self, connector: &Connector) -> Result<AttestedConnection, ConnectError> {
-        let target = &connector.target;
+        let outcome = self.judged(connector).await;
+        if outcome.is_err() {
+            self.driver.abort();
+        }
+        let (proof, since) = outcome?;
+        Ok(AttestedConnection { unproven: self, proof: Arc::new(proof), since })
+    }
+
+    async fn judged(
+        &mut self,
+        connector: &Connector,
+    ) -> Result<(ProvenConnection, Duration), ConnectError> {
+        let Connector { target, anchors, policy, .. } = connector;
+        // The proof is as old as the question, not as the answer.
+        let since = clock::since_boot();
         let bundle = within(target, self.take_proof(target)).await?;
-        let Connector { anchors, policy, .. } = connector;
         let proof = judge(&bundle.answer, &bundle.observed(), anchors, policy, bundle.time)
             .map_err(|error| ConnectError::Refused(target.clone(), Box::new(error)))?;
-        Ok(AttestedConnection { unproven: self, proof: Arc::new(proof), since: Instant::now() })
+        Ok((proof, since))
     }
 
     async fn take_proof(&mut self, target: &Target) -> Result<Bundle, ConnectError> {
@@ -291,7 +308,19 @@ fn uri(target: &Target, path: &str) -> Uri {
 pub struct AttestedConnection {
     unproven: Unproven,
     proof: Arc<ProvenConnection>,
-    since: Instant,
+    /// When the proof was asked for, by [`clock::since_boot`].
+    since: Duration,
+}
+
+/// A request was not sent, or got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The proof is older than [`MAX_AGE`]. Nothing was sent: [`AttestedConnection::renew`] it first.
+    #[error("the proof of this connection is too old; renew it first")]
+    Expired,
+    /// The connection broke off.
+    #[error("the connection broke off")]
+    Broken(#[from] hyper::Error),
 }
 
 impl AttestedConnection {
@@ -304,7 +333,11 @@ impl AttestedConnection {
     /// Whether it still stands and is young enough to send a request on.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        !self.unproven.sender.is_closed() && self.since.elapsed() < MAX_AGE
+        self.is_open() && self.is_fresh()
+    }
+
+    fn is_fresh(&self) -> bool {
+        clock::since_boot().saturating_sub(self.since) < MAX_AGE
     }
 
     /// Whether it can be proved again.
@@ -317,7 +350,7 @@ impl AttestedConnection {
     /// # Errors
     ///
     /// [`ConnectError`]; the connection is closed then.
-    pub(crate) async fn renew(self, connector: &Connector) -> Result<Self, ConnectError> {
+    pub async fn renew(self, connector: &Connector) -> Result<Self, ConnectError> {
         self.unproven.prove(connector).await
     }
 
@@ -330,13 +363,17 @@ impl AttestedConnection {
     ///
     /// # Errors
     ///
-    /// The connection broke off. Nothing is sent again by itself, here or elsewhere.
+    /// [`SendError`]. Nothing is sent again by itself, here or elsewhere.
     pub async fn send(
         &self,
         target: &Target,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
-        self.sender().send(target, request).await.map_err(|unsent| unsent.error)
+    ) -> Result<Response<Incoming>, SendError> {
+        if !self.is_fresh() {
+            return Err(SendError::Expired);
+        }
+        let answer = self.sender().send(target, request).await;
+        answer.map_err(|unanswered| SendError::Broken(unanswered.error))
     }
 }
 

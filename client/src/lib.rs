@@ -7,6 +7,7 @@
 //!
 //! This crate must not know how the server works inside; `attestation` and the wire formats are all they share.
 
+mod causes;
 pub mod cli;
 mod clock;
 pub mod connection;
@@ -16,4 +17,4 @@ pub mod offline;
 mod pool;
 mod tls;
 
-pub use connection::{AttestedConnection, ConnectError, Connector, Target};
+pub use connection::{AttestedConnection, ConnectError, Connector, SendError, Target};

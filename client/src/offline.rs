@@ -3,6 +3,7 @@
 //! A part's encoding is recognised by what it decodes to, never by a file's name. What it says is judged by
 //! `attestation` alone.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use attestation::Evidence;
@@ -76,10 +77,13 @@ impl Parts {
 
 fn read(path: &Path) -> Result<Vec<u8>, PartsError> {
     let unreadable = |error| PartsError::Unreadable(path.to_owned(), error);
-    if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_LENGTH {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_LENGTH + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_LENGTH {
         return Err(PartsError::TooLong(path.to_owned()));
     }
-    std::fs::read(path).map_err(unreadable)
+    Ok(bytes)
 }
 
 /// Whatever has the length of a report is one; else its text may be hexadecimal or base64.

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use attestation::Expect;
+use attestation::{Expect, Outcome};
 use clap::Args;
 
 use super::expectations::Expectations;
 use super::{Failure, print, runtime};
+use crate::causes::printable;
 use crate::connection::{Connector, Target};
 use crate::forwarder::{Forwarder, StartError};
 
@@ -35,8 +36,16 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             StartError::NotLocal(_) | StartError::Bind(..) => Failure::unusable(&error),
         })?;
         let address = forwarder.address().map_err(|error| Failure::unusable(&error))?;
+        let mut unchecked = String::new();
+        for finding in forwarder.proof().appraised.findings() {
+            if let Outcome::Unchecked { why } = &finding.outcome {
+                let line = format!("unchecked: {} {}: {why}", finding.check.id, finding.check.title);
+                unchecked.push_str(&printable(&line));
+                unchecked.push('\n');
+            }
+        }
         print(&format!(
-            "{} is verified\nanchors: {trust}\nbase URL for clients: http://{address}/v1\n",
+            "{} is verified\n{unchecked}anchors: {trust}\nbase URL for clients: http://{address}/v1\n",
             options.url
         ));
         tokio::select! {

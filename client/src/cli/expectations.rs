@@ -81,6 +81,12 @@ mod tests {
             ("host_data = []", "minimum_tcb"),
             (&format!("{whole}hostdata = []"), "hostdata"),
             ("host_data = [\"zz\"]\nminimum_tcb = { unchecked = \"x\" }", "host_data"),
+            ("host_data = { unchecked = \" \" }\nminimum_tcb = { unchecked = \"x\" }", "host_data"),
+            (
+                "host_data = []\nminimum_tcb = { unchecked = \"x\", milan = { bootloader = 9, tee = 9, \
+                 snp = 9, microcode = 9 } }",
+                "minimum_tcb",
+            ),
         ] {
             let Err(Failure::Unusable(why)) = parse(text, path) else { panic!("{text}") };
             assert!(why.contains(names), "{why}");

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use attestation::{Finding, Outcome, Trust};
 use serde_json::{Value, json};
 
+use crate::causes::printable;
+
 /// What is printed.
 pub(super) struct Verdict<'a> {
     pub(super) accepted: bool,
@@ -25,7 +27,7 @@ impl Verdict<'_> {
         }
         for (name, value) in &self.facts {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let _ = writeln!(out, "{name}: {text}");
+            let _ = writeln!(out, "{name}: {}", printable(&text));
         }
         let unchecked = self.count(|outcome| matches!(outcome, Outcome::Unchecked { .. }));
         let failed = self.count(|outcome| matches!(outcome, Outcome::Failed { .. }));
@@ -65,14 +67,19 @@ fn line(out: &mut String, Finding { check, outcome }: &Finding) {
     let head = format!("{:<4} {}", check.id, check.title);
     let _ = match outcome {
         Outcome::Passed { actual, .. } => {
-            writeln!(out, "pass       {head}\n                {}", short(actual))
+            writeln!(out, "pass       {head}\n                {}", short(&printable(actual)))
         }
-        Outcome::Unchecked { why } => writeln!(out, "unchecked  {head}\n                {why}"),
+        Outcome::Unchecked { why } => {
+            writeln!(out, "unchecked  {head}\n                {}", printable(why))
+        }
         Outcome::Failed { expected, actual } => writeln!(
             out,
             "FAIL       {head}\n                expected: {expected}\n                actual:   {actual}\n                \
              source:   {}\n                what to do: {}",
-            check.spec, check.remedy
+            check.spec,
+            check.remedy,
+            expected = printable(expected),
+            actual = printable(actual),
         ),
     };
 }

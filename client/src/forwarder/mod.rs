@@ -11,9 +11,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attestation::connection::ProvenConnection;
 use http::header::{
-    CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    ALT_SVC, CONNECTION, HOST, HeaderName, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    REFRESH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
@@ -23,7 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::connection::{ConnectError, Connector, RequestBody, Unanswered};
+use crate::connection::{ConnectError, Connector, RequestBody, Target, Unanswered};
 use crate::forwarder::refusal::Refusal;
 use crate::pool::Pool;
 
@@ -50,6 +51,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 pub struct Forwarder {
     listener: TcpListener,
     pool: Arc<Pool>,
+    proof: Arc<ProvenConnection>,
 }
 
 /// Why it does not start.
@@ -79,7 +81,14 @@ impl Forwarder {
         let connection = connector.connect().await?;
         let listener =
             TcpListener::bind(listen).await.map_err(|error| StartError::Bind(listen, error))?;
-        Ok(Self { listener, pool: Pool::with(connector, connection) })
+        let proof = connection.proof().clone();
+        Ok(Self { listener, pool: Pool::with(connector, connection), proof })
+    }
+
+    /// The proof that it started with.
+    #[must_use]
+    pub fn proof(&self) -> &ProvenConnection {
+        &self.proof
     }
 
     /// Where it listens, with the port that the kernel chose.
@@ -135,8 +144,27 @@ async fn forward(pool: &Pool, request: Request<Incoming>) -> Result<Response<Inc
     strip(request.headers_mut());
     let mut response = send(pool, request).await?;
     strip(response.headers_mut());
+    keep_here(response.headers_mut(), pool.connector().target())?;
     *response.version_mut() = http::Version::HTTP_11;
     Ok(response)
+}
+
+/// A client that follows a redirect must not leave the forwarder with its prompt: a `Location` at the server itself
+/// becomes a path here, any other one is refused.
+fn keep_here(headers: &mut HeaderMap, server: &Target) -> Result<(), Refusal> {
+    for name in [ALT_SVC, REFRESH] {
+        headers.remove(name);
+    }
+    let Some(location) = headers.get(LOCATION).cloned() else { return Ok(()) };
+    let own = server.to_string();
+    let text = location.to_str().map_err(|_| Refusal::Elsewhere)?;
+    let path = text.strip_prefix(&own).unwrap_or(text);
+    if path.starts_with('/') && !path.starts_with("//") && !path.contains('\\') {
+        headers.insert(LOCATION, path.parse().map_err(|_| Refusal::Elsewhere)?);
+        Ok(())
+    } else {
+        Err(Refusal::Elsewhere)
+    }
 }
 
 /// Sends on an attested connection; once more on a new one if the first had just gone and not a byte was sent.
@@ -177,6 +205,29 @@ fn strip(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_stays_with_the_server_or_is_refused() {
+        let server: Target = "https://group.example:8443".parse().unwrap();
+        let kept = |location: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, location.parse().unwrap());
+            keep_here(&mut headers, &server).ok().map(|()| headers[LOCATION].clone())
+        };
+        assert_eq!(kept("/v1/x?y").unwrap(), "/v1/x?y");
+        assert_eq!(kept("https://group.example:8443/v1/x").unwrap(), "/v1/x");
+        for elsewhere in [
+            "http://group.example:8443/v1",
+            "https://group.example:8443.evil.example/",
+            "https://group.example:8443@evil.example/",
+            "//evil.example/",
+            "/\\evil.example",
+            "https://evil.example/",
+            "v1/relative",
+        ] {
+            assert_eq!(kept(elsewhere), None, "{elsewhere}");
+        }
+    }
 
     #[test]
     fn only_names_of_this_machine_are_local() {

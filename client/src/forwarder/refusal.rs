@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
-use crate::cli::chain;
+use crate::causes::chain;
 use crate::connection::{ConnectError, RequestBody};
 
 /// Why a request got no answer of the server.
@@ -19,6 +19,9 @@ pub(super) enum Refusal {
     /// The server is not, or no longer, the attested group that is meant. Nothing was sent.
     #[error("Nothing was sent: {}", chain(.0))]
     Unproven(#[from] ConnectError),
+    /// The server's answer would have sent the client away from here.
+    #[error("The server's answer points to another server; it was not passed on")]
+    Elsewhere,
     /// The connection broke off while the request was under way.
     #[error("The connection to the server broke off")]
     BrokenOff,
@@ -32,6 +35,7 @@ impl Refusal {
                 let code = error.failed_check().unwrap_or("unproven");
                 (StatusCode::BAD_GATEWAY, "attestation_failed", code)
             }
+            Self::Elsewhere => (StatusCode::BAD_GATEWAY, "server_error", "redirected_elsewhere"),
             Self::BrokenOff => (StatusCode::BAD_GATEWAY, "server_error", "connection_broken"),
         };
         let error = json!({
