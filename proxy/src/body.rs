@@ -25,6 +25,36 @@ pub(crate) fn streamed(upstream: Incoming, patience: Duration) -> Body {
     Streamed { upstream, patience, silence: Box::pin(tokio::time::sleep(patience)) }.boxed_unsync()
 }
 
+/// A body that keeps a value until it ends or is dropped.
+pub(crate) fn holding(body: Body, value: impl Send + Unpin + 'static) -> Body {
+    Holding { body, _value: value }.boxed_unsync()
+}
+
+struct Holding<T> {
+    body: Body,
+    _value: T,
+}
+
+impl<T: Unpin> http_body::Body for Holding<T> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 struct Streamed {
     upstream: Incoming,
     patience: Duration,

@@ -7,11 +7,11 @@ use std::str::FromStr;
 use service::env::{Class, Reader, Var};
 use service::listen::Local;
 use service::roots::{self, Roots};
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
 /// The role's variables.
-pub const VARS: [Var; 15] = [
+pub const VARS: [Var; 16] = [
     Var {
         name: "PROXY_ADDRESS",
         class: Class::Measured,
@@ -69,6 +69,13 @@ pub const VARS: [Var; 15] = [
         class: Class::Measured,
         default: Some("http://127.0.0.1:8081"),
         help: "The OpenAI-compatible server that requests go to.",
+    },
+    Var {
+        name: "UPSTREAM_PLAIN_HTTP",
+        class: Class::Measured,
+        default: Some("loopback"),
+        help: "`anywhere` lets UPSTREAM_URL be plain http to a host that is not on loopback. Prompts and answers can \
+               then be read on the way.",
     },
     Var {
         name: "PRIVATEMODE_API_KEY",
@@ -211,7 +218,20 @@ fn tls_mode(env: &mut Reader<'_>) -> Option<TlsMode> {
 }
 
 fn upstream(env: &mut Reader<'_>) -> Option<Url> {
+    let plain = env.parse::<String>("UPSTREAM_PLAIN_HTTP");
     let url = env.parse::<Url>("UPSTREAM_URL")?;
+    let loopback = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if url.scheme() == "http" && !loopback && plain.as_deref() != Some("anywhere") {
+        let why = "is plain http to a host that is not on loopback, so that prompts can be read on the way: use \
+                   https, or say UPSTREAM_PLAIN_HTTP=anywhere as well";
+        env.refuse("UPSTREAM_URL", &why);
+        return None;
+    }
     let usable = matches!(url.scheme(), "http" | "https")
         && url.has_host()
         && url.query().is_none()

@@ -6,7 +6,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::{LengthLimitError, Limited};
@@ -55,13 +57,17 @@ const NOT_FORWARDED: [&str; 19] = [
     "x-real-ip",
 ];
 
-/// Headers of one hop that an upstream's answer must not bring along.
-const NOT_RETURNED: [&str; 9] = [
+/// Headers of one hop that an upstream's answer must not bring along, and those by which an upstream would send the
+/// client elsewhere or speak for this server.
+const NOT_RETURNED: [&str; 12] = [
+    "alt-svc",
+    "clear-site-data",
     "connection",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
+    "refresh",
     "te",
     "trailer",
     "transfer-encoding",
@@ -126,6 +132,10 @@ impl Upstream {
             if is_too_large(&error) { Refusal::TooLarge(MAX_BODY) } else { Refusal::Upstream }
         })?;
         let (mut parts, body) = response.into_parts();
+        if parts.headers.contains_key(TRANSFER_ENCODING) {
+            // RFC 9112, 6.3: the encoding decides; a length beside it would cut the answer.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         strip(&mut parts.headers, &NOT_RETURNED);
         parts.version = http::Version::HTTP_11;
         parts.extensions = http::Extensions::new();

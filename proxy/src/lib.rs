@@ -97,8 +97,13 @@ async fn clients_until_stop(
         Tls::Off => None,
         Tls::On(current) => {
             let manifest = Author::new(identity, &config, config.tls.name()).publish().await;
-            let publication = Publication::keep(attest.clone(), manifest.clone(), current.clone());
-            Some((publication, Prover { attest, manifest }))
+            let publication = Publication::keep(
+                attest.clone(),
+                manifest.clone(),
+                current.clone(),
+                config.tls.name(),
+            );
+            Some((publication, Prover::new(attest, manifest)))
         }
     };
     let router = Arc::new(Router { keys, upstream, attestation });

@@ -128,7 +128,7 @@ impl Author {
         let head = head.unwrap_or_default();
         let manifest = Manifest {
             v: 1,
-            service: "privatemode-confidential".to_owned(),
+            service: attestation::connection::SERVICE.to_owned(),
             version: identity.version.to_owned(),
             boot_id: identity.boot_id.clone(),
             started: identity.started,

@@ -3,12 +3,15 @@
 //! The proof binds the client's nonce, this connection's exporter, the certificate that its handshake showed
 //! and the manifest. It is made anew every time and kept nowhere.
 
+use std::time::Duration;
+
 use attestation::wire::{InclusionText, VerifyAnswer, VerifyRequest};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 use service::body::BodyError;
+use tokio::sync::Semaphore;
 
 use crate::attest::{AttestSidecar, ChannelFacts};
 use crate::body::{Body, full};
@@ -22,20 +25,33 @@ const MAX_BODY: usize = 1024;
 const REQUEST: &str = "The body must be {\"nonce\": <32 bytes in base64url without padding>, \
                        \"token\": <true or false>, \"client\": <true or false>}";
 
+/// Tokens that may be asked for at once, for all clients. Each takes a report of its own, a call to another party and
+/// seconds; without this, anybody could keep the security processor from the other roles.
+const TOKENS: usize = 2;
+
+/// How long the body of a request for a proof may take to come.
+const BODY: Duration = Duration::from_secs(10);
+
 /// Makes proofs.
 pub(crate) struct Prover {
-    pub(crate) attest: AttestSidecar,
-    pub(crate) manifest: CurrentManifest,
+    attest: AttestSidecar,
+    manifest: CurrentManifest,
+    tokens: Semaphore,
 }
 
 impl Prover {
+    pub(crate) fn new(attest: AttestSidecar, manifest: CurrentManifest) -> Self {
+        Self { attest, manifest, tokens: Semaphore::new(TOKENS) }
+    }
+
     /// Answers one request for a proof of `connection`.
     pub(crate) async fn prove(
         &self,
         connection: &Connection,
         body: Incoming,
     ) -> Result<Response<Body>, Refusal> {
-        let body = service::body::read(body, MAX_BODY).await.map_err(|error| match error {
+        let body = tokio::time::timeout(BODY, service::body::read(body, MAX_BODY)).await;
+        let body = body.map_err(|_| Refusal::Malformed(REQUEST))?.map_err(|error| match error {
             BodyError::TooLarge(limit) => Refusal::TooLarge(limit),
             BodyError::Broken(_) => Refusal::Malformed(REQUEST),
         })?;
@@ -77,8 +93,10 @@ impl Prover {
         Ok(response)
     }
 
-    /// MAA's word, if it gives one. A client that insists on it sees that it is missing.
+    /// MAA's word, if it gives one and not too many ask for it at once. A client that insists on it sees that it is
+    /// missing, and may ask again.
     async fn token(&self, facts: &ChannelFacts<'_>) -> Option<String> {
+        let _turn = self.tokens.try_acquire().ok()?;
         match self.attest.channel_token(facts).await {
             Ok(reply) if reply.token.is_empty() => {
                 tracing::warn!(why = reply.failure, "MAA gave no token for a proof");

@@ -52,11 +52,12 @@ impl Publication {
         attest: AttestSidecar,
         manifest: CurrentManifest,
         mut current: Current,
+        mode: &'static str,
     ) -> Self {
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
             loop {
-                let made = publish(&attest, &manifest, &current.leaf()).await;
+                let made = publish(&attest, &manifest, &current.leaf(), mode).await;
                 let pause = match made {
                     Ok((shown, complete)) => {
                         sender.send_replace(Some(shown));
@@ -108,12 +109,11 @@ async fn publish(
     attest: &AttestSidecar,
     manifest: &CurrentManifest,
     leaf: &Arc<Leaf>,
+    mode: &'static str,
 ) -> Result<(Shown, bool), AttestError> {
     let manifest = manifest.get();
-    let evidence = match evidence_in(leaf) {
-        Some(evidence) => evidence,
-        None => attest.certificate_evidence(&leaf.spki_sha256, leaf.not_after).await?,
-    };
+    // Evidence of the certificate shape is made for keys that were made here, and only for those.
+    let evidence = evidence_in(leaf).map(|evidence| evidence.to_json());
     let token =
         attest.certificate_token(&leaf.spki_sha256, leaf.not_after, &manifest.sha256).await?;
     let TokenReply { request, report, token, failure, maa_endpoint } = token;
@@ -131,12 +131,12 @@ async fn publish(
         "instructions": INSTRUCTIONS,
         "raw_report": to_b64u(&report),
         "maa_request": request,
-        "evidence": evidence.to_json(),
+        "evidence": evidence,
         "manifest": to_b64u(&manifest.bytes),
         "anchors": anchors,
     });
     let text = serde_json::to_string_pretty(&document).expect("JSON always serialises");
-    let html = page(&String::from_utf8_lossy(&manifest.bytes), anchors);
+    let html = page(&String::from_utf8_lossy(&manifest.bytes), anchors, mode);
     let at = service::clock::unix_now();
     Ok((Shown { json: text.into(), html: html.into(), at }, complete))
 }
@@ -147,14 +147,19 @@ fn evidence_in(leaf: &Leaf) -> Option<Evidence> {
     Evidence::from_certificate_extension(certificate.extension(&ID_PE_CMW)?).ok()
 }
 
-fn page(manifest: &str, anchors: &str) -> String {
+fn page(manifest: &str, anchors: &str, mode: &str) -> String {
+    let key = if mode == "attested" {
+        "Its TLS key was made inside, and the hardware's evidence for that is in its certificate."
+    } else {
+        "Its TLS key came from outside: whoever else holds it can pose as this server to everybody who does not \
+         verify the connection itself."
+    };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>Attestation of this server</title>\n\
          <h1>Attestation of this server</h1>\n\
-         <p>This server runs in a confidential container group on AMD SEV-SNP. Its TLS key was made inside, and \
-         the hardware's evidence for that is in its certificate.</p>\n\
+         <p>This server says that it runs in a confidential container group on AMD SEV-SNP. {key}</p>\n\
          <p><strong>This page proves nothing.</strong> A browser cannot verify the connection it is on. Run \
          <code>pmc verify</code> with this server's URL, or use it through <code>pmc connect</code>.</p>\n\
          <p>Anchors of the group: {}</p>\n<h2>Manifest</h2>\n<pre>{}</pre>\n\

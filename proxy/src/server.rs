@@ -1,19 +1,24 @@
 //! Accepting clients: TLS handshake, then HTTP, until one of the two ends or it is time to stop.
+//!
+//! Every wait for a client has a bound, and so has the number of connections, in all and for one address. (The host
+//! can forge addresses; what it gains is to keep others out, which it can do anyway.)
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use service::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use crate::body::holding;
 use crate::connection::Connection;
 use crate::route::Router;
 use crate::tls::Channel;
@@ -22,11 +27,17 @@ use crate::tls::rotation::Current;
 /// Connections that may be open at once. Further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: u32 = 8192;
 
+/// Connections that one address may have open at once. Further ones are closed at once.
+const MAX_PER_ADDRESS: u32 = 1024;
+
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send a request's head.
 const HEAD: Duration = Duration::from_secs(30);
+
+/// How long an HTTP/2 connection may be open without a request.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
@@ -34,7 +45,7 @@ const MAX_HEAD: usize = 32 * 1024;
 /// Requests that one HTTP/2 connection may have open at once.
 const STREAMS: u32 = 256;
 
-/// How long open requests may take to end once it is time to stop.
+/// How long open requests may take to end once it is time to stop, or once their certificate has ended.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Accepts until the signal to stop, then lets open requests end.
@@ -45,6 +56,7 @@ pub(crate) async fn serve(
     shutdown: Shutdown,
 ) {
     let open = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let addresses = Addresses::default();
     let mut stop = std::pin::pin!(shutdown.fired());
     loop {
         let accept = async {
@@ -64,78 +76,234 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
+        let Some(place) = addresses.enter(peer.ip()) else { continue };
+        let client = Client { router: router.clone(), shutdown: shutdown.clone() };
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let _permit = permit;
+            let _held = (permit, place);
             let _ = stream.set_nodelay(true);
             match tls {
-                None => http(stream, Connection::new(peer, None), router, shutdown, None).await,
-                Some(current) => secured(stream, peer, &current, router, shutdown).await,
+                None => {
+                    let connection = Connection::new(peer, None);
+                    client.serve(stream, connection, Version::Http1, None).await;
+                }
+                Some(current) => client.serve_tls(stream, peer, &current).await,
             }
         });
     }
     drop(listener);
     let all = open.acquire_many(MAX_CONNECTIONS);
-    if tokio::time::timeout(DRAIN, all).await.is_err() {
+    if tokio::time::timeout(DRAIN + Duration::from_secs(1), all).await.is_err() {
         tracing::warn!("open requests were cut off");
     }
 }
 
-async fn secured(
-    stream: TcpStream,
-    peer: SocketAddr,
-    current: &Current,
-    router: Arc<Router>,
-    shutdown: Shutdown,
-) {
-    let leaf = current.leaf();
-    let handshake = TlsAcceptor::from(leaf.config.clone()).accept(stream);
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
-    // A connection ends with its certificate, so that no proof outlives what it was about.
-    let left = leaf.not_after.saturating_sub(service::clock::unix_now());
-    let channel = Channel::of(stream.get_ref().1, leaf);
-    let connection = Connection::new(peer, Some(channel));
-    http(stream, connection, router, shutdown, Some(Duration::from_secs(left))).await;
+/// How many connections each address has open. Addresses without any take no memory.
+#[derive(Clone, Default)]
+struct Addresses(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+/// A connection's place among those of its address, given back on drop.
+struct Place {
+    addresses: Addresses,
+    address: IpAddr,
 }
 
-async fn http(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    connection: Connection,
+impl Addresses {
+    fn enter(&self, address: IpAddr) -> Option<Place> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(address).or_default();
+        if *count >= MAX_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Place { addresses: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Which HTTP a connection speaks, as its handshake agreed. It is never guessed from the first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// What serving a client takes.
+struct Client {
     router: Arc<Router>,
     shutdown: Shutdown,
-    life: Option<Duration>,
-) {
-    let connection = Arc::new(connection);
-    let service = service_fn(|request| {
-        let answer = router.clone().answer(connection.clone(), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(MAX_HEAD)
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(20));
-    let mut http = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let end_of_life = async {
-        match life {
-            Some(life) => tokio::time::sleep(life).await,
-            None => std::future::pending().await,
-        }
-    };
-    // An error here is the client's or the network's; a framing error may hold a credential or a prompt, so its
-    // text goes nowhere.
-    tokio::select! {
-        _ = &mut http => return,
-        () = shutdown.fired() => {}
-        () = end_of_life => {}
+}
+
+impl Client {
+    async fn serve_tls(self, stream: TcpStream, peer: SocketAddr, current: &Current) {
+        let leaf = current.leaf();
+        let handshake = TlsAcceptor::from(leaf.config.clone()).accept(stream);
+        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
+        // A connection ends with its certificate, so that no proof outlives what it was about.
+        let left = leaf.not_after.saturating_sub(service::clock::unix_now());
+        let session = stream.get_ref().1;
+        let version =
+            if session.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
+        let connection = Connection::new(peer, Some(Channel::of(session, leaf)));
+        self.serve(stream, connection, version, Some(Duration::from_secs(left))).await;
     }
-    http.as_mut().graceful_shutdown();
-    let _ = http.await;
+
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        connection: Connection,
+        version: Version,
+        life: Option<Duration>,
+    ) {
+        let connection = Arc::new(connection);
+        let requests = Arc::new(Requests::new());
+        let service = service_fn(|request| {
+            let running = requests.begin();
+            let answer = self.router.clone().answer(connection.clone(), request);
+            async move { Ok::<_, Infallible>(answer.await.map(|body| holding(body, running))) }
+        });
+        let end = self.end(life, version, &requests);
+        let io = TokioIo::new(stream);
+        // An error here is the client's or the network's; a framing error may hold a credential or a prompt, so its
+        // text goes nowhere.
+        match version {
+            Version::Http1 => {
+                let http = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD)
+                    .max_buf_size(MAX_HEAD)
+                    .serve_connection(io, service);
+                let mut http = std::pin::pin!(http);
+                tokio::select! {
+                    _ = &mut http => return,
+                    () = end => {}
+                }
+                http.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(DRAIN, http).await;
+            }
+            Version::Http2 => {
+                let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(STREAMS)
+                    .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+                    .keep_alive_interval(Some(Duration::from_secs(30)))
+                    .keep_alive_timeout(Duration::from_secs(20))
+                    .serve_connection(io, service);
+                let mut http = std::pin::pin!(http);
+                tokio::select! {
+                    _ = &mut http => return,
+                    () = end => {}
+                }
+                http.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(DRAIN, http).await;
+            }
+        }
+    }
+
+    /// Resolves when the connection has to end: at the signal to stop, with its certificate, or, for HTTP/2, when
+    /// nothing was asked on it for long. (HTTP/1 has its own bound for the next head.)
+    async fn end(&self, life: Option<Duration>, version: Version, requests: &Arc<Requests>) {
+        let end_of_life = async {
+            match life {
+                Some(life) => tokio::time::sleep(life).await,
+                None => std::future::pending().await,
+            }
+        };
+        let idle = async {
+            match version {
+                Version::Http1 => std::future::pending().await,
+                Version::Http2 => requests.idle().await,
+            }
+        };
+        tokio::select! {
+            () = self.shutdown.fired() => {}
+            () = end_of_life => tracing::info!("a connection ended with its certificate"),
+            () = idle => {}
+        }
+    }
+}
+
+/// How many requests run on a connection, and when the last one began or ended.
+struct Requests {
+    begin: Instant,
+    running: AtomicU64,
+    /// Milliseconds after `begin`.
+    last: AtomicU64,
+}
+
+/// A request that runs, until the last byte of its answer is out.
+struct Running(Arc<Requests>);
+
+impl Requests {
+    fn new() -> Self {
+        Self { begin: Instant::now(), running: AtomicU64::new(0), last: AtomicU64::new(0) }
+    }
+
+    fn begin(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.touch();
+        Running(self.clone())
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// Resolves when nothing has run for [`IDLE`].
+    async fn idle(&self) {
+        loop {
+            let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+            let silent = self.begin.elapsed().saturating_sub(last);
+            if self.running.load(Ordering::Relaxed) == 0 && silent >= IDLE {
+                return;
+            }
+            let rest = IDLE.saturating_sub(silent).max(Duration::from_secs(1));
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_bound_and_gives_its_places_back() {
+        let addresses = Addresses::default();
+        let (one, other) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
+        let places: Vec<_> = (0..MAX_PER_ADDRESS).map(|_| addresses.enter(one).unwrap()).collect();
+        assert!(addresses.enter(one).is_none());
+        assert!(addresses.enter(other).is_some(), "others are not touched");
+        drop(places);
+        assert!(addresses.enter(one).is_some());
+        assert!(addresses.0.lock().unwrap().is_empty(), "nothing is left behind");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_only_without_requests() {
+        let requests = Arc::new(Requests::new());
+        let running = requests.begin();
+        let waiting = tokio::time::timeout(IDLE * 3, requests.idle()).await;
+        assert!(waiting.is_err(), "a request runs");
+        drop(running);
+    }
 }

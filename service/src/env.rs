@@ -83,8 +83,7 @@ pub const COMMON: [Var; 2] = [
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The environment of this process. A value that is not UTF-8 counts as absent if it is not ours, and is
-    /// kept, marked by U+FFFD, if it is: no parser accepts it then.
+    /// The environment of this process. What is not UTF-8 is marked by U+FFFD.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     #[must_use]
     pub fn of_process() -> Self {

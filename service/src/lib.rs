@@ -17,7 +17,7 @@ mod process;
 pub mod roots;
 mod shutdown;
 
-pub use process::{BoxError, Identity, Process, Role, main, main_with};
+pub use process::{BoxError, Identity, Process, Role, chain, main, main_with};
 pub use shutdown::Shutdown;
 
 #[doc(hidden)]

@@ -132,6 +132,7 @@ fn run<R: Role>(environment: &Environment) -> ExitCode {
         Err(problems) => return unusable::<R>(&problems),
     };
     console_line(R::NAME, "starting");
+    quiet_panics(R::NAME);
     let outcome = runtime().and_then(|runtime| {
         let outcome = runtime.block_on(serve::<R>(config, &logs, measured));
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -171,6 +172,17 @@ async fn serve<R: Role>(
     };
     logs.stop().await;
     outcome
+}
+
+/// A panic's text may hold data of whoever caused it, and stderr belongs to the cloud operator: there goes one constant
+/// line; the text goes to the sealed log.
+fn quiet_panics(role: &'static str) {
+    std::panic::set_hook(Box::new(move |panic| {
+        console_line(role, "a task panicked");
+        let message = panic.payload_as_str().unwrap_or("no text");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(message, place, "a task panicked");
+    }));
 }
 
 fn healthcheck<R: Role>(environment: &Environment) -> ExitCode {
@@ -218,8 +230,9 @@ fn unusable<R: Role>(problems: &Problems) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-/// An error and its causes, outermost first.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes as one text, outermost first.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -24,6 +24,16 @@ pub(super) enum KeysFileError {
     Shape,
 }
 
+impl KeysFileError {
+    /// Whether trying again may help although the file stays the same.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => true,
+            Self::TooLong | Self::Json(_) | Self::Shape => false,
+        }
+    }
+}
+
 /// Reads every entry. One that cannot be used is left out and logged by its place; its text never is.
 pub(super) fn read(path: &Path) -> Result<Known, KeysFileError> {
     if std::fs::metadata(path)?.len() > MAX_LENGTH {

@@ -81,7 +81,8 @@ impl Keys {
         let key = presented(headers)?;
         let digest = sha256(key);
         let file = self.current();
-        let known = self.from_environment.get(&digest).or_else(|| file.get(&digest));
+        // The file is asked first: what it revokes, the list must not revive.
+        let known = file.get(&digest).or_else(|| self.from_environment.get(&digest));
         let known = known.ok_or(KeyError::Invalid)?;
         #[expect(
             clippy::cast_precision_loss,
@@ -102,25 +103,22 @@ impl Keys {
         }
         let mut loaded = self.from_file.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if loaded.state != state {
-            loaded.keys = match &state {
+            match state.as_ref().map(|_| file::read(&self.file)) {
                 // A deleted file revokes its keys.
-                None => Arc::default(),
-                Some(_) => match file::read(&self.file) {
-                    Ok(keys) => {
-                        tracing::info!(keys = keys.len(), "the keys file was read");
-                        Arc::new(keys)
+                None => *loaded = Loaded { state, keys: Arc::default() },
+                Some(Ok(keys)) => {
+                    tracing::info!(keys = keys.len(), "the keys file was read");
+                    *loaded = Loaded { state, keys: Arc::new(keys) };
+                }
+                Some(Err(error)) => {
+                    // What cannot be parsed stays so until it changes; what could not be read is tried again.
+                    if !error.is_passing() {
+                        loaded.state = state;
                     }
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(
-                            error,
-                            "the keys file cannot be used; the keys before stay"
-                        );
-                        loaded.keys.clone()
-                    }
-                },
-            };
-            loaded.state = state;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the keys file cannot be used; the keys before stay");
+                }
+            }
         }
         loaded.keys.clone()
     }
@@ -250,6 +248,8 @@ mod tests {
         bench.write(&one("m", ""));
         assert_eq!(bench.bearer("n"), Err(KeyError::Invalid));
         assert!(bench.bearer("m").is_ok());
+        bench.write(&one("e1", r#","enabled":false"#));
+        assert_eq!(bench.bearer("e1"), Err(KeyError::Invalid), "the list revives no revoked key");
     }
 
     #[test]
