@@ -19,13 +19,13 @@ pub enum CheckError {
     /// The group cannot be verified.
     #[error("the group cannot be verified")]
     Unverified(#[from] client::ConnectError),
-    /// A request got no answer.
+    /// A request was not sent, or got no answer.
     #[error("{what} got no answer")]
     NoAnswer {
         /// Which request.
         what: &'static str,
         /// Why.
-        source: hyper_error::Opaque,
+        source: client::SendError,
     },
     /// An answer is not what it should be.
     #[error("{what} answered {actual}")]
@@ -35,14 +35,6 @@ pub enum CheckError {
         /// What it said.
         actual: String,
     },
-}
-
-/// Errors of the HTTP library, whose type is not part of this crate's API.
-pub mod hyper_error {
-    /// An HTTP error, by its text.
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    pub struct Opaque(pub(super) String);
 }
 
 /// A group as a client knows it.
@@ -118,7 +110,7 @@ impl Call<'_> {
             .header(AUTHORIZATION, format!("Bearer {}", self.key))
             .header(CONTENT_TYPE, "application/json")
             .body(body.map_err(|never| match never {}).boxed_unsync())
-            .map_err(|error| no_answer("a request", &error))
+            .map_err(|error| CheckError::Answer { what: "a request", actual: error.to_string() })
     }
 
     async fn send(
@@ -131,7 +123,7 @@ impl Call<'_> {
             .connection
             .send(self.target, self.request(path, body)?)
             .await
-            .map_err(|error| no_answer(what, &error))?;
+            .map_err(|source| CheckError::NoAnswer { what, source })?;
         let status = response.status();
         #[expect(clippy::disallowed_methods, reason = "the body is limited")]
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
@@ -161,7 +153,7 @@ impl Call<'_> {
             .connection
             .send(self.target, request)
             .await
-            .map_err(|error| no_answer(what, &error))?;
+            .map_err(|source| CheckError::NoAnswer { what, source })?;
         let mut body = Limited::new(response.into_body(), MAX_ANSWER);
         let mut arrivals: Vec<Duration> = Vec::new();
         let mut text = Vec::new();
@@ -177,8 +169,4 @@ impl Call<'_> {
         let whole = text.contains("data: [DONE]") && text.contains("seven");
         expect(what, whole && arrivals.len() >= 5, &json!({"pieces": arrivals.len(), "text": text}))
     }
-}
-
-fn no_answer(what: &'static str, error: &dyn std::error::Error) -> CheckError {
-    CheckError::NoAnswer { what, source: hyper_error::Opaque(error.to_string()) }
 }

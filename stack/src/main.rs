@@ -119,13 +119,7 @@ fn laptop(arguments: Arguments) -> Result<(), BoxError> {
 
 fn ending(outcome: Result<(), BoxError>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    complain(&text);
+    complain(&service::chain(error.as_ref()));
     ExitCode::FAILURE
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use age::secrecy::ExposeSecret as _;
+use attestation::connection::judge;
 use attestation::crypto::sha256;
 use attestation::encoding::to_b64u;
 use attestation::policy::Hex;
@@ -158,10 +159,10 @@ impl Stack {
     ///
     /// It cannot be verified, or the file not be written.
     pub async fn write_certificate(&self) -> Result<(), StartError> {
-        let connector = self.connector().await?;
-        connector.connect().await?;
-        let certificate = connector.record().await?.certificate;
-        std::fs::write(self.folder.join("server.pem"), pem(&certificate))?;
+        let proof = self.connector().await?.record().await?;
+        judge(&proof.answer, &proof.observed(), &self.anchors()?, &self.policy(), proof.time)
+            .map_err(|error| StartError::Unexpected(service::chain(&error)))?;
+        std::fs::write(self.folder.join("server.pem"), pem(&proof.certificate))?;
         Ok(())
     }
 

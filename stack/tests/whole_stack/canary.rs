@@ -16,7 +16,7 @@ use stack::check::{Endpoint, chat_request, end_to_end};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Forwarder, fail, start};
+use crate::support::{Forwarder, fail, pmc, start, text};
 
 const PROMPT: &str = "CANARY-prompt-4f1c9a77";
 
@@ -166,6 +166,26 @@ async fn no_secret_leaves_the_group_in_the_clear() {
     let folder = running.stack.folder().to_owned();
     let support = running.stack.group.places().clone();
     assert!(running.stack.stop().await.is_empty());
+
+    // What the reader of the log sees may hold none of it either.
+    let log = support.sealed_logs().display().to_string();
+    let (reader, anchors) = (folder.join("reader.txt"), folder.join("anchors.pem"));
+    let opened = pmc(&[
+        "logs",
+        "open",
+        &log,
+        "--json",
+        "--identity",
+        &reader.display().to_string(),
+        "--danger-anchors",
+        &anchors.display().to_string(),
+        "--policy",
+        &folder.join("policy.toml").display().to_string(),
+    ])
+    .await;
+    let shown = text(&opened);
+    assert!(opened.status.success() && shown.contains("a request was forwarded"), "{shown}");
+    search("the sealed log, opened", &opened.stdout, &secrets);
 
     search("the network", &tap.bytes.lock().unwrap(), &secrets);
     let mut sealed = 0;

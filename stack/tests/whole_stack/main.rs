@@ -15,3 +15,4 @@ mod refusals;
 mod release;
 mod sealed_log;
 mod support;
+mod tls;

@@ -44,13 +44,7 @@ pub(crate) async fn start_with(amend: fn(&mut WorldConfig)) -> Running {
 }
 
 pub(crate) fn fail(error: &dyn std::error::Error) -> ! {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    panic!("{text}")
+    panic!("{}", service::chain(error))
 }
 
 impl Running {
