@@ -1,10 +1,10 @@
 //! *Is it acceptable to me?* What is [`Verified`] becomes [`Appraised`] here, and nowhere else.
 
 use crate::anchors::Trust;
-use crate::binding::ReportData;
 use crate::check::{self, Finding, Rejected};
-use crate::checks::acceptance::{CHECKS, Subject};
-use crate::policy::{Expect, Policy};
+use crate::checks::acceptance::{Subject, TABLES};
+use crate::demand::Demand;
+use crate::policy::Policy;
 use crate::verify::{Guest, Verified};
 
 /// A guest that is genuine and that this relying party accepts.
@@ -35,7 +35,8 @@ impl Appraised {
     }
 }
 
-/// Holds a genuine guest against a policy, and its report against what it should be bound to.
+/// Holds a genuine guest against a policy, and its report against what it should be bound to: a [`Demand`], or
+/// 64 bytes of which nobody says what is in them.
 ///
 /// # Errors
 ///
@@ -43,11 +44,11 @@ impl Appraised {
 pub fn appraise(
     verified: Verified<Guest>,
     policy: &Policy,
-    report_data: &Expect<ReportData>,
+    demand: impl Into<Demand>,
 ) -> Result<Appraised, Rejected> {
     let (guest, mut findings, trust) = verified.into_parts();
-    let subject = Subject { guest, policy: policy.clone(), report_data: report_data.clone() };
-    findings.extend(check::run(&CHECKS, &subject));
+    let subject = Subject { guest, policy: policy.clone(), demand: demand.into() };
+    findings.extend(TABLES.iter().flat_map(|rows| check::run(rows, &subject)));
     let findings = check::judge(findings, trust)?;
     Ok(Appraised { guest: subject.guest, findings, trust })
 }

@@ -27,6 +27,9 @@ const PSS_SHA384: [&str; 2] = [
 /// The longest certificate that is looked at. AMD's have about 1700 bytes.
 const MAX_LENGTH: usize = 16 * 1024;
 
+/// The most certificates that are read from one sequence. A chain has two, a file with roots a handful.
+const MAX_SEQUENCE: usize = 16;
+
 /// A decoded certificate. Nothing about it is verified.
 #[derive(Clone)]
 pub struct Certificate {
@@ -47,6 +50,9 @@ pub enum CertificateError {
     /// Longer than any that is meant here.
     #[error("{0} bytes are too many for a certificate")]
     TooLong(usize),
+    /// More certificates than anybody needs at once.
+    #[error("more than {MAX_SEQUENCE} certificates")]
+    TooMany,
     /// No certificate in PEM (RFC 7468).
     #[error("not certificates in PEM")]
     Pem,
@@ -71,6 +77,9 @@ impl Certificate {
     pub fn sequence_from_der(mut bytes: &[u8]) -> Result<Vec<Self>, CertificateError> {
         let mut certificates = Vec::new();
         while !bytes.is_empty() {
+            if certificates.len() == MAX_SEQUENCE {
+                return Err(CertificateError::TooMany);
+            }
             let (certificate, rest) = Self::first_of(bytes)?;
             certificates.push(certificate);
             bytes = rest;
@@ -89,6 +98,9 @@ impl Certificate {
         let mut certificates = Vec::new();
         let mut rest = text;
         while let Some(begin) = rest.find(BEGIN) {
+            if certificates.len() == MAX_SEQUENCE {
+                return Err(CertificateError::TooMany);
+            }
             let block = rest.get(begin..).unwrap_or_default();
             let end = block.find(END).ok_or(CertificateError::Pem)? + END.len();
             let (block, after) = block.split_at(end);

@@ -57,6 +57,29 @@ impl Outcome {
     pub(crate) fn unchecked(why: impl Display) -> Self {
         Self::Unchecked { why: why.to_string() }
     }
+
+    /// One outcome of several parts, each with its name: a failed part fails it, and nothing but unchecked
+    /// parts leave it unchecked. Each part's expectation stays visible, also that there is none.
+    pub(crate) fn of_parts<const N: usize>(parts: [(&str, Self); N]) -> Self {
+        let failed = parts.iter().any(|(_, part)| matches!(part, Self::Failed { .. }));
+        let unchecked = parts.iter().all(|(_, part)| matches!(part, Self::Unchecked { .. }));
+        let (mut wanted, mut found) = (Vec::new(), Vec::new());
+        for (name, part) in parts {
+            match part {
+                Self::Unchecked { why } if unchecked => wanted.push(format!("{name}: {why}")),
+                Self::Unchecked { why } => wanted.push(format!("{name}: unchecked, {why}")),
+                Self::Passed { expected, actual } | Self::Failed { expected, actual } => {
+                    wanted.push(format!("{name}: {expected}"));
+                    found.push(format!("{name}: {actual}"));
+                }
+            }
+        }
+        let expected = wanted.join("; ");
+        if unchecked {
+            return Self::Unchecked { why: expected };
+        }
+        Self::of(!failed, expected, found.join("; "))
+    }
 }
 
 /// A check with what it found.
@@ -114,4 +137,28 @@ impl std::error::Error for Rejected {}
 pub(crate) fn judge(findings: Vec<Finding>, trust: Trust) -> Result<Vec<Finding>, Rejected> {
     let rejected = Rejected { findings, trust };
     if rejected.failures().next().is_some() { Err(rejected) } else { Ok(rejected.findings) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_fail_together_and_hide_nothing() {
+        let good = || Outcome::of(true, "1", "1");
+        let bad = || Outcome::of(false, "2", "3");
+        let open = || Outcome::unchecked("nobody asked");
+        assert_eq!(
+            Outcome::of_parts([("a", good()), ("b", open())]),
+            Outcome::of(true, "a: 1; b: unchecked, nobody asked", "a: 1")
+        );
+        assert_eq!(
+            Outcome::of_parts([("a", good()), ("b", bad())]),
+            Outcome::of(false, "a: 1; b: 2", "a: 1; b: 3")
+        );
+        assert_eq!(
+            Outcome::of_parts([("a", open()), ("b", open())]),
+            Outcome::unchecked("a: nobody asked; b: nobody asked")
+        );
+    }
 }

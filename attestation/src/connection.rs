@@ -7,9 +7,10 @@ use crate::binding::Binding;
 use crate::certificate::{Certificate, CertificateError};
 use crate::check::Rejected;
 use crate::crypto::sha256;
+use crate::demand::Demand;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::merkle::Inclusion;
-use crate::policy::{Expect, Policy};
+use crate::policy::Policy;
 use crate::verify::verify;
 use crate::wire::{Manifest, NotAnInclusion, VerifyAnswer};
 
@@ -86,10 +87,10 @@ pub fn judge(
         certificate_sha256: sha256(&observed.certificate),
         manifest_sha256: sha256(&answer.manifest),
     };
-    let report_data = binding.report_data(&inclusion).ok_or(NotAnInclusion)?;
+    let demand = Demand::of(&binding, &inclusion).ok_or(NotAnInclusion)?;
 
     let verified = verify(&evidence, anchors, at)?;
-    let appraised = appraise(verified, policy, &Expect::Value(report_data))?;
+    let appraised = appraise(verified, policy, demand)?;
     let manifest: Manifest =
         serde_json::from_slice(&answer.manifest).map_err(|_| ConnectionError::Manifest)?;
     if manifest.v != 1 || manifest.service != SERVICE {

@@ -36,6 +36,21 @@ impl Tcb {
         }
     }
 
+    /// Whether the bytes that the generation's layout reserves are zero.
+    #[must_use]
+    pub fn reserved_is_zero(bytes: [u8; 8], product: Product) -> bool {
+        match product {
+            Product::Milan | Product::Genoa => {
+                let [_, _, reserved @ .., _, _] = bytes;
+                reserved == [0; 4]
+            }
+            Product::Turin => {
+                let [_, _, _, _, reserved @ .., _] = bytes;
+                reserved == [0; 3]
+            }
+        }
+    }
+
     /// Whether every component is at least that of `minimum`. There is no other order between two TCBs.
     #[must_use]
     pub fn is_at_least(&self, minimum: &Self) -> bool {
@@ -54,5 +69,42 @@ impl Display for Tcb {
             write!(f, "fmc {fmc} ")?;
         }
         write!(f, "bootloader {bootloader} tee {tee} snp {snp} microcode {microcode}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_generation_has_its_layout() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8];
+        let old = Tcb { fmc: 0, bootloader: 1, tee: 2, snp: 7, microcode: 8 };
+        assert_eq!(Tcb::from_bytes(bytes, Product::Milan), old);
+        assert_eq!(Tcb::from_bytes(bytes, Product::Genoa), old);
+        let new = Tcb { fmc: 1, bootloader: 2, tee: 3, snp: 4, microcode: 8 };
+        assert_eq!(Tcb::from_bytes(bytes, Product::Turin), new);
+    }
+
+    #[test]
+    fn reserved_bytes_are_those_between() {
+        let violations = |product| {
+            (0..8_usize).filter(move |at| {
+                let mut bytes = [0; 8];
+                bytes[*at] = 1;
+                !Tcb::reserved_is_zero(bytes, product)
+            })
+        };
+        assert!(violations(Product::Milan).eq(2..6));
+        assert!(violations(Product::Genoa).eq(2..6));
+        assert!(violations(Product::Turin).eq(4..7));
+    }
+
+    #[test]
+    fn no_component_makes_up_for_another() {
+        let low = Tcb { fmc: 0, bootloader: 4, tee: 0, snp: 24, microcode: 219 };
+        let mixed = Tcb { microcode: 218, snp: 25, ..low };
+        assert!(low.is_at_least(&low));
+        assert!(!mixed.is_at_least(&low) && !low.is_at_least(&mixed));
     }
 }

@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use attestation::certificate::Certificate;
 use attestation::danger;
 use attestation::maa::{Issuer, Jwks, TokenError, verify_token};
-use attestation::policy::Hex;
+use attestation::policy::{Generation, Hex};
+use attestation::product::Product;
+use attestation::report::SigningKey;
+use attestation::vek::Vek;
 use attestation::{
     Anchors, Appraised, Evidence, Expect, Guest, Outcome, Policy, Rejected, Trust, Verified,
     appraise, verify,
@@ -70,7 +73,7 @@ fn is_leaf(certificate: &Certificate) -> bool {
     matches!(certificate.subject_cn().as_deref(), Some("SEV-VCEK" | "SEV-VLEK"))
 }
 
-/// Every recorded report with its own leaf: name, report, leaf, and ids of the checks that refuse it today.
+/// Every recorded report with its own leaf: name, report, leaf.
 const PAIRS: [(&str, &str, &str); 7] = [
     ("milan v2", "trustee/snp/test-report.bin", "trustee/snp/test-vcek.der"),
     (
@@ -105,8 +108,17 @@ fn at_production(evidence: &Evidence) -> Result<Verified<Guest>, Rejected> {
     verify(evidence, &Anchors::production(), NOW)
 }
 
-fn lenient() -> Policy {
+fn strict() -> Policy {
     Policy::for_host_data(Expect::unchecked("not what this test is about"))
+}
+
+/// Accepts machines that were recorded years ago, or elsewhere than in Azure.
+fn lenient() -> Policy {
+    let mut policy = strict();
+    policy.minimum_tcb = Expect::unchecked("recorded years ago");
+    policy.platform = Expect::unchecked("recorded years ago");
+    policy.guest_policy = Expect::unchecked("recorded elsewhere than in Azure");
+    policy
 }
 
 fn accepted(verified: Verified<Guest>, policy: &Policy) -> Result<Appraised, Rejected> {
@@ -120,8 +132,95 @@ fn every_recorded_report_is_authentic_with_its_own_leaf() {
         let verified = at_production(&vectors.evidence(report, leaf))
             .unwrap_or_else(|rejected| panic!("{name}: {rejected}: {:#?}", rejected.findings));
         assert_eq!(verified.trust(), Trust::Production);
-        assert_eq!(verified.findings().len(), 15, "every check is listed");
+        assert_eq!(verified.findings().len(), 16, "every check is listed");
     }
+}
+
+/// What the built-in policy says to each of [`PAIRS`].
+#[test]
+fn the_built_in_policy_accepts_what_azure_runs_today_and_nothing_older() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let refused_by: [&[&str]; 7] = [
+        &["R4", "T2"],
+        &["R4", "T2", "P1", "P3"],
+        &["R4", "T2", "P3"],
+        &[],
+        &[],
+        &[],
+        &["R4", "T2"],
+    ];
+    for ((name, report, leaf), expected) in PAIRS.into_iter().zip(refused_by) {
+        let verified = at_production(&vectors.evidence(report, leaf)).unwrap();
+        let refused = accepted(verified, &strict()).err();
+        assert_eq!(refused.as_ref().map(failures).unwrap_or_default(), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_built_in_minimum_is_what_was_recorded() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Expect::Value(minimum) = strict().minimum_tcb else { panic!("a value") };
+    for (pair, generation) in [(PAIRS[3], Generation::Milan), (PAIRS[5], Generation::Genoa)] {
+        let verified = at_production(&vectors.evidence(pair.1, pair.2)).unwrap();
+        let Guest { report, vek, .. } = verified.value();
+        let row = minimum[&generation].into();
+        assert_eq!(report.tcbs(vek.product).reported, row, "{}", pair.0);
+        assert_eq!(report.tcbs(vek.product).launch, row, "{}", pair.0);
+    }
+}
+
+#[test]
+fn a_turin_leaf_reads_with_its_own_layout() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let leaf = vectors.certificates("virtee-sev/certs_data/vcek_turin.der").remove(0);
+    let vek = Vek::read(&leaf).unwrap();
+    assert_eq!((vek.kind, vek.product), (SigningKey::Vcek, Product::Turin));
+    assert_eq!(vek.hardware_id.map(|id| id.len()), Some(8));
+    let roots = vectors.certificates("trustee/roots/turin_ask_ark_asvk.pem");
+    let ask = roots.iter().find(|root| leaf.names_as_issuer(root)).unwrap();
+    assert_eq!(ask.subject_cn().as_deref(), Some("SEV-Turin"));
+    leaf.verify_pss_sha384(ask).unwrap();
+}
+
+#[test]
+fn roots_from_independent_sources_agree() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let named = |file: &str, name: &str| {
+        let found = vectors.certificates(file);
+        let mut of = found.into_iter().filter(|c| c.subject_cn().as_deref() == Some(name));
+        of.next().unwrap_or_else(|| panic!("{file} has no {name}")).der().to_vec()
+    };
+    for generation in ["Milan", "Genoa", "Turin"] {
+        let small = generation.to_lowercase();
+        let all = format!("trustee/roots/{small}_ask_ark_asvk.pem");
+        let (ark, ask) = (format!("ARK-{generation}"), format!("SEV-{generation}"));
+        assert!(named(&all, &ark) == named(&format!("virtee-sev/builtin/{small}_ark.pem"), &ark));
+        assert!(named(&all, &ask) == named(&format!("virtee-sev/builtin/{small}_ask.pem"), &ask));
+    }
+    let asvk = "SEV-VLEK-Milan";
+    let (one, other) =
+        ("trustee/roots/milan_ask_ark_asvk.pem", "go-sev-guest/trust/ask_ark_milan_vlek.pem");
+    assert!(named(one, asvk) == named(other, asvk));
+}
+
+#[test]
+fn a_made_up_root_with_the_right_name_and_a_chain_of_two_generations_are_refused() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let (_, report, leaf) = PAIRS[3];
+    let of = |file: &str| vectors.certificates(file).remove(0).der().to_vec();
+    let milan_ask = of("virtee-sev/builtin/milan_ask.pem");
+    let genoa_ark = of("virtee-sev/builtin/genoa_ark.pem");
+    let roots = vectors.certificates("trustee/roots/milan_ask_ark_asvk.pem");
+    let asvk = roots.iter().find(|c| c.subject_cn().as_deref() == Some("SEV-VLEK-Milan")).unwrap();
+    let milan_ark = of("virtee-sev/builtin/milan_ark.pem");
+
+    let mut evidence = vectors.evidence(report, leaf);
+    evidence.chain = Some([milan_ask, genoa_ark].concat());
+    let refused = failures(&at_production(&evidence).err().unwrap());
+    assert_eq!(refused, ["C1", "C2", "C4"], "Milan's ASK under Genoa's ARK");
+    evidence.chain = Some([asvk.der(), &milan_ark].concat());
+    let refused = failures(&at_production(&evidence).err().unwrap());
+    assert_eq!(refused, ["C2", "C4"], "a VCEK under the authority for VLEKs");
 }
 
 #[test]
@@ -184,6 +283,15 @@ fn a_providers_key_is_refused_and_an_expired_certificate_too() {
     let verified = verify(&evidence, &Anchors::production(), in_2025).unwrap();
     let rejected = accepted(verified, &lenient()).err().unwrap();
     assert_eq!(failures(&rejected), ["C3", "P5"], "a VLEK, and VMPL 1");
+
+    let mut of_that_cloud = lenient();
+    of_that_cloud.vlek = Expect::unchecked("that provider signs with VLEKs");
+    of_that_cloud.vmpl = Expect::Value(1);
+    let verified = verify(&evidence, &Anchors::production(), in_2025).unwrap();
+    assert!(accepted(verified, &of_that_cloud).is_ok());
+    let verified = verify(&evidence, &Anchors::production(), in_2025).unwrap();
+    let rejected = accepted(verified, &strict()).err().unwrap();
+    assert_eq!(failures(&rejected), ["C3", "T2", "P3", "P5"]);
 }
 
 #[test]
@@ -223,7 +331,8 @@ fn set_a_says_what_its_parts_say() {
     let verified = at_production(&evidence).unwrap();
     let host_data = hex::encode(verified.value().report.host_data());
     assert!(host_data.starts_with("cadd74f71ebb8fbf") && host_data.ends_with("9b031c"));
-    let policy = Policy::for_host_data(Expect::Value(vec![host_data.parse().unwrap()]));
+    let host_data = Expect::Value(vec![host_data.parse().unwrap()]);
+    let policy = Policy { host_data, ..lenient() };
     let appraised = accepted(verified, &policy).ok().unwrap();
     let unchecked: Vec<&str> = appraised
         .findings()
@@ -231,7 +340,9 @@ fn set_a_says_what_its_parts_say() {
         .filter(|finding| matches!(finding.outcome, Outcome::Unchecked { .. }))
         .map(|finding| finding.check.id)
         .collect();
-    assert_eq!(unchecked, ["C6", "T2", "P8", "B1", "U1", "U4"], "and each says why");
+    let expected =
+        ["C6", "U1", "U4", "R4", "R7", "T2", "P10", "P3", "P6", "P7", "P8", "B1", "B2", "B3"];
+    assert_eq!(unchecked, expected, "and each says why");
 }
 
 #[test]

@@ -89,14 +89,22 @@ fn refused(words: &[&str], by: &[&str]) {
     assert_eq!(verdict.with("failed"), by, "{words:?}");
 }
 
+/// A policy file that accepts what was recorded years ago.
+fn of_old_machines() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "host_data = { unchecked = \"an audit\" }\n\
+                minimum_tcb = { unchecked = \"recorded years ago\" }\n\
+                platform = { unchecked = \"recorded years ago\" }\n";
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
 #[test]
 fn recorded_machines_are_accepted_from_raw_parts() {
-    accepted(&[
-        "--report",
-        "@trustee/snp/test-report.bin",
-        "--certs",
-        "@trustee/snp/test-vcek.der",
-    ]);
+    let old = ["--report", "@trustee/snp/test-report.bin", "--certs", "@trustee/snp/test-vcek.der"];
+    refused(&old, &["R4", "T2"]);
+    let policy = of_old_machines();
+    accepted(&[old.as_slice(), &["--policy", policy.path().to_str().unwrap()]].concat());
     for certs in ["@aci-reports/milan_vcek.pem", "@aci-reports/milan_vcek_reissued.pem"] {
         accepted(&["--report", "@aci-reports/milan_attestation_report.bin", "--certs", certs]);
     }
@@ -121,10 +129,15 @@ const SET_A: [&str; 8] = [
 
 #[test]
 fn a_complete_set_is_accepted_as_azure_mounts_it() {
-    accepted(&SET_A);
-    let Some(verdict) = verify(&SET_A) else { return };
-    // Until endorsements and minimum versions are verified, the verdict says that they are not.
-    assert_eq!(verdict.with("unchecked"), ["C6", "T2", "P8", "P9", "B1", "U1", "U4"]);
+    refused(&SET_A, &["R4", "T2"]);
+    let policy = of_old_machines();
+    let words = [SET_A.as_slice(), &["--policy", policy.path().to_str().unwrap()]].concat();
+    accepted(&words);
+    let Some(verdict) = verify(&words) else { return };
+    // Until endorsements are verified, the verdict says that they are not.
+    let unchecked =
+        ["C6", "U1", "U4", "R4", "R7", "T2", "P10", "P6", "P7", "P8", "P9", "B1", "B2", "B3"];
+    assert_eq!(verdict.with("unchecked"), unchecked);
     assert!(verdict.with("passed").contains(&"P11"), "the policy is the one of HOST_DATA");
 }
 
@@ -151,7 +164,8 @@ fn what_does_not_belong_together_is_refused() {
     let policy = "@ms-confidential-sidecar/attest/uvm_security_policy.base64";
     refused(&["--report", report, "--certs", own, "--cce-policy", policy], &["P11"]);
     let debug = "@go-sev-guest/testdata/attestation.bin";
-    refused(&["--report", debug, "--certs", "@go-sev-guest/testdata/vcek.testcer"], &["P1"]);
+    let debug = ["--report", debug, "--certs", "@go-sev-guest/testdata/vcek.testcer"];
+    refused(&debug, &["R4", "T2", "P1", "P3"]);
     let forged = "@trustee/snp/test-vcek-invalid-new.der";
     let parts = ["--report", "@trustee/snp/test-report.bin", "--certs", forged];
     let Some(verdict) = verify(&parts) else { return };
@@ -172,7 +186,7 @@ fn a_table_is_for_people_and_says_what_to_do() {
     ]);
     let text = String::from_utf8(output.stdout).unwrap();
     for words in
-        ["FAIL       P1", "expected: off", "actual:   on", "what to do: ", "REFUSED: 1 failed"]
+        ["FAIL       P1", "expected: off", "actual:   on", "what to do: ", "REFUSED: 4 failed"]
     {
         assert!(text.contains(words), "{words:?} is not in {text}");
     }

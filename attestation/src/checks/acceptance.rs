@@ -1,26 +1,27 @@
 //! Is a genuine guest acceptable? Here the relying party's expectations decide.
 
-use crate::binding::ReportData;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use super::{binding, guest, platform};
 use crate::check::{Check, Outcome, Row};
-use crate::crypto::sha256;
-use crate::policy::{Expect, Generation, Hex, Never, Policy};
+use crate::demand::Demand;
+use crate::policy::{Expect, Hex, Never, Policy};
 use crate::report::SigningKey;
-use crate::tcb::Tcb;
 use crate::verify::Guest;
 
 /// What these checks look at.
 pub(crate) struct Subject {
     pub(crate) guest: Guest,
     pub(crate) policy: Policy,
-    pub(crate) report_data: Expect<ReportData>,
+    pub(crate) demand: Demand,
 }
 
-const OTHER_GROUP: &str = "This is not the group that the policy means. If it was redeployed on purpose, \
-                           review its enforcement policy and allow its digest.";
-const INSECURE_GUEST: &str =
-    "Do not use this guest: its host can reach into it. Redeploy it without that.";
+/// Every table of these checks, in the order of a verdict.
+pub(crate) const TABLES: [&[Row<Subject>]; 4] =
+    [&CHECKS, &platform::CHECKS, &guest::CHECKS, &binding::CHECKS];
 
-pub(crate) const CHECKS: [Row<Subject>; 14] = [
+pub(crate) const CHECKS: [Row<Subject>; 4] = [
     Row {
         check: Check {
             id: "C3",
@@ -38,125 +39,6 @@ pub(crate) const CHECKS: [Row<Subject>; 14] = [
             remedy: "Do not trust this machine: AMD withdrew a key of its chain.",
         },
         run: |_| Outcome::unchecked("revocation lists are not verified yet"),
-    },
-    Row {
-        check: Check {
-            id: "T1",
-            title: "reported ≤ committed ≤ current TCB",
-            spec: "SEV-SNP ABI 1.58, COMMITTED_TCB and CURRENT_TCB",
-            remedy: "Do not trust this machine: its firmware contradicts itself.",
-        },
-        run: ordered_tcbs,
-    },
-    Row {
-        check: Check {
-            id: "T2",
-            title: "the TCB is recent enough, reported and at launch",
-            spec: "SEV-SNP ABI 1.58, REPORTED_TCB and LAUNCH_TCB; the policy's minimum_tcb",
-            remedy: "The host must update its firmware, or the policy accept the older one.",
-        },
-        run: minimum_tcb,
-    },
-    Row {
-        check: Check {
-            id: "P1",
-            title: "the host cannot debug the guest",
-            spec: "SEV-SNP ABI 1.58, POLICY.DEBUG",
-            remedy: INSECURE_GUEST,
-        },
-        run: |s| {
-            let allowed = s.guest.report.guest_policy().debug_allowed();
-            forbidden(&s.policy.debug, allowed, "off", "on")
-        },
-    },
-    Row {
-        check: Check {
-            id: "P2",
-            title: "the guest cannot be migrated",
-            spec: "SEV-SNP ABI 1.58, POLICY.MIGRATE_MA",
-            remedy: INSECURE_GUEST,
-        },
-        run: |s| {
-            let allowed = s.guest.report.guest_policy().migration_allowed();
-            forbidden(&s.policy.migration, allowed, "off", "on")
-        },
-    },
-    Row {
-        check: Check {
-            id: "P4",
-            title: "the guest's policy is well-formed",
-            spec: "SEV-SNP ABI 1.58, POLICY bit 17",
-            remedy: INSECURE_GUEST,
-        },
-        run: |s| {
-            let policy = s.guest.report.guest_policy();
-            Outcome::of(policy.reserved_one(), "bit 17 is one", format!("{:#x}", policy.0))
-        },
-    },
-    Row {
-        check: Check {
-            id: "P5",
-            title: "the report comes from the expected privilege level",
-            spec: "SEV-SNP ABI 1.58, VMPL",
-            remedy: "The report was asked for by other software than the one that is meant.",
-        },
-        run: |s| {
-            let vmpl = s.guest.report.vmpl();
-            expect(&s.policy.vmpl, |level| Outcome::of(*level == vmpl, level, vmpl))
-        },
-    },
-    Row {
-        check: Check {
-            id: "P8",
-            title: "the launch measurement is allowed",
-            spec: "SEV-SNP ABI 1.58, MEASUREMENT",
-            remedy: "The guest's firmware and kernel are others than the policy's.",
-        },
-        run: |s| {
-            let actual = Hex(s.guest.report.measurement());
-            expect(&s.policy.measurement, |allowed| one_of(allowed, actual))
-        },
-    },
-    Row {
-        check: Check {
-            id: "P9",
-            title: "HOST_DATA is the digest of an allowed enforcement policy",
-            spec: "SEV-SNP ABI 1.58, HOST_DATA; the policy's host_data",
-            remedy: OTHER_GROUP,
-        },
-        run: |s| {
-            let actual = Hex(s.guest.report.host_data());
-            expect(&s.policy.host_data, |allowed| one_of(allowed, actual))
-        },
-    },
-    Row {
-        check: Check {
-            id: "P11",
-            title: "the enforcement policy at hand is the one of HOST_DATA",
-            spec: "SEV-SNP ABI 1.58, HOST_DATA",
-            remedy: "Read another text of the policy: this one is not what the group enforces.",
-        },
-        run: |s| match &s.guest.unverified.cce_policy {
-            None => Outcome::unchecked("the evidence brings no text of the policy"),
-            Some(text) => {
-                let (digest, host_data) = (sha256(text), s.guest.report.host_data());
-                Outcome::of(digest == host_data, hex::encode(host_data), hex::encode(digest))
-            }
-        },
-    },
-    Row {
-        check: Check {
-            id: "B1",
-            title: "REPORT_DATA is what this use demands, all 64 bytes",
-            spec: "wire.md part 1",
-            remedy: "The report was made for something else: another connection, key or nonce.",
-        },
-        run: |s| {
-            let actual = s.guest.report.report_data();
-            expect(&s.report_data, |data| {
-                Outcome::of(*data == actual, hex::encode(data), hex::encode(actual))
-            })
-        },
     },
     Row {
         check: Check {
@@ -183,19 +65,19 @@ pub(crate) const CHECKS: [Row<Subject>; 14] = [
     },
 ];
 
-fn expect<T>(expected: &Expect<T>, judge: impl FnOnce(&T) -> Outcome) -> Outcome {
+pub(super) fn expect<T>(expected: &Expect<T>, judge: impl FnOnce(&T) -> Outcome) -> Outcome {
     match expected {
         Expect::Value(value) => judge(value),
         Expect::Unchecked { why } => Outcome::unchecked(why),
     }
 }
 
-fn forbidden(never: &Expect<Never>, present: bool, good: &str, bad: &str) -> Outcome {
+pub(super) fn forbidden(never: &Expect<Never>, present: bool, good: &str, bad: &str) -> Outcome {
     expect(never, |Never::Forbidden| Outcome::of(!present, good, if present { bad } else { good }))
 }
 
 /// An empty list is met by nobody.
-fn one_of<const N: usize>(allowed: &[Hex<N>], actual: Hex<N>) -> Outcome {
+pub(super) fn one_of<const N: usize>(allowed: &[Hex<N>], actual: Hex<N>) -> Outcome {
     let expected = if allowed.is_empty() {
         "one of an empty list: nothing is allowed".to_owned()
     } else {
@@ -205,31 +87,19 @@ fn one_of<const N: usize>(allowed: &[Hex<N>], actual: Hex<N>) -> Outcome {
     Outcome::of(allowed.contains(&actual), expected, hex::encode(actual.0))
 }
 
-/// Azure reports an older TCB than it runs, on purpose, so that certificates fit a whole fleet. Never a newer
-/// one: that would claim fixes that are not there.
-fn ordered_tcbs(s: &Subject) -> Outcome {
-    let tcbs = s.guest.report.tcbs(s.guest.vek.product);
-    let holds = tcbs.committed.is_at_least(&tcbs.reported)
-        && tcbs.current.is_at_least(&tcbs.committed)
-        && tcbs.current.is_at_least(&tcbs.launch);
-    let actual = format!(
-        "reported {}; committed {}; current {}; launch {}",
-        tcbs.reported, tcbs.committed, tcbs.current, tcbs.launch
-    );
-    Outcome::of(holds, "each component in that order, launch not above current", actual)
-}
-
-/// A guest that was launched on vulnerable firmware stays what it became then, however its machine was updated.
-fn minimum_tcb(s: &Subject) -> Outcome {
-    let product = s.guest.vek.product;
-    let tcbs = s.guest.report.tcbs(product);
-    expect(&s.policy.minimum_tcb, |table| match table.get(&Generation::from(product)) {
-        None => Outcome::of(false, format!("a minimum for {product}"), "the policy has none"),
-        Some(minimum) => {
-            let minimum = Tcb::from(*minimum);
-            let holds = tcbs.reported.is_at_least(&minimum) && tcbs.launch.is_at_least(&minimum);
-            let actual = format!("reported {}; launch {}", tcbs.reported, tcbs.launch);
-            Outcome::of(holds, format!("at least {minimum}"), actual)
-        }
-    })
+/// All that are required, and none beyond those that are required or allowed: whether it holds, what is
+/// expected, what is.
+pub(super) fn flags<F: Ord + Display>(
+    required: &BTreeSet<F>,
+    allowed: &BTreeSet<F>,
+    set: &BTreeSet<F>,
+) -> (bool, String, String) {
+    let names = |flags: &BTreeSet<F>| match flags.len() {
+        0 => "none".to_owned(),
+        _ => flags.iter().map(F::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let holds = required.is_subset(set)
+        && set.iter().all(|flag| required.contains(flag) || allowed.contains(flag));
+    let expected = format!("required: {}; allowed: {}", names(required), names(allowed));
+    (holds, expected, names(set))
 }

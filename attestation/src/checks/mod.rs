@@ -1,22 +1,36 @@
 //! Every check, as a row of a table.
 //!
-//! `authenticity`: is it genuine? `acceptance`: is it acceptable to me? `token`: the same two questions for
-//! another party's word. To find a check from its id, search this folder for `"<id>"`: it stands once, beside
-//! the function that does it.
+//! Is it genuine? `report`, `chain`, `leaf`. Is it acceptable to me? `platform`, `guest`, `binding` and the rest
+//! of `acceptance`. `token`: the same two questions for another party's word. To find a check from its id,
+//! search this folder for `"<id>"`: it stands once, beside the function that does it.
 
 pub(crate) mod acceptance;
-pub(crate) mod authenticity;
+pub(crate) mod binding;
+pub(crate) mod chain;
+pub(crate) mod guest;
+pub(crate) mod leaf;
+pub(crate) mod platform;
+pub(crate) mod report;
 pub(crate) mod token;
 
-use crate::check::Check;
+use crate::check::{Check, Row};
+
+fn ids<S>(rows: &[Row<S>]) -> impl Iterator<Item = Check> {
+    rows.iter().map(|row| row.check)
+}
+
+/// The checks of authenticity, in the order of a verdict.
+pub(crate) fn authenticity() -> impl Iterator<Item = Check> {
+    std::iter::once(report::LENGTH)
+        .chain(ids(&report::CHECKS))
+        .chain(ids(&chain::CHECKS))
+        .chain(ids(&leaf::CHECKS))
+}
 
 /// Every check of every table, for documentation.
 pub fn all() -> impl Iterator<Item = Check> {
-    let guest = authenticity::CHECKS.iter().map(|row| row.check);
-    let guest = std::iter::once(authenticity::LENGTH).chain(guest);
-    let guest = guest.chain(acceptance::CHECKS.iter().map(|row| row.check));
-    let token = token::CHECKS.iter().map(|row| row.check);
-    guest.chain(token).chain(token::ACI_CHECKS.iter().map(|row| row.check))
+    let guest = acceptance::TABLES.into_iter().flat_map(ids);
+    authenticity().chain(guest).chain(ids(&token::CHECKS)).chain(ids(&token::ACI_CHECKS))
 }
 
 #[cfg(test)]

@@ -78,7 +78,6 @@ mod tests {
 
         for (text, names) in [
             ("minimum_tcb = { unchecked = \"x\" }", "host_data"),
-            ("host_data = []", "minimum_tcb"),
             (&format!("{whole}hostdata = []"), "hostdata"),
             ("host_data = [\"zz\"]\nminimum_tcb = { unchecked = \"x\" }", "host_data"),
             ("host_data = { unchecked = \" \" }\nminimum_tcb = { unchecked = \"x\" }", "host_data"),
@@ -91,6 +90,10 @@ mod tests {
             let Err(Failure::Unusable(why)) = parse(text, path) else { panic!("{text}") };
             assert!(why.contains(names), "{why}");
         }
+        let silent = parse("host_data = []", path).unwrap();
+        let built_in = Policy::for_host_data(Expect::Value(vec![]));
+        assert_eq!(silent, built_in, "what is not said is as strict as it can be");
+
         let json = r#"{"host_data":{"unchecked":"looking"},"minimum_tcb":{"milan":{"bootloader":3,"tee":0,"snp":8,"microcode":115}}}"#;
         assert!(parse(json, path).is_ok());
     }

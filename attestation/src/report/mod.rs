@@ -6,7 +6,13 @@
 //!
 //! Parsing is total: every 1184 bytes are a report here. Whether its values are acceptable is for the checks.
 
+mod fields;
+
 use std::ops::Range;
+
+pub use fields::{
+    Firmware, GuestFlag, GuestPolicy, KeyInfo, PlatformFlag, PlatformInfo, SigningKey,
+};
 
 use crate::product::Product;
 use crate::tcb::Tcb;
@@ -59,6 +65,10 @@ impl Report {
         u32::from_le_bytes(self.bytes(at))
     }
 
+    fn u64(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.bytes(at))
+    }
+
     /// All 1184 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; LENGTH] {
@@ -80,7 +90,7 @@ impl Report {
     /// The policy that the guest was launched with.
     #[must_use]
     pub fn guest_policy(&self) -> GuestPolicy {
-        GuestPolicy(u64::from_le_bytes(self.bytes(0x08)))
+        GuestPolicy(self.u64(0x08))
     }
 
     /// FAMILY_ID from the identity block.
@@ -113,10 +123,10 @@ impl Report {
         self.bytes(0x38)
     }
 
-    /// PLATFORM_INFO, raw. Newer firmware sets bits that older specifications do not know.
+    /// What the platform says about itself.
     #[must_use]
-    pub fn platform_info(&self) -> u64 {
-        u64::from_le_bytes(self.bytes(0x40))
+    pub fn platform_info(&self) -> PlatformInfo {
+        PlatformInfo(self.u64(0x40))
     }
 
     /// KEY_INFO: which key signed, and whether CHIP_ID is masked.
@@ -193,10 +203,40 @@ impl Report {
         self.bytes(0x1e0)
     }
 
+    /// The firmware that runs.
+    #[must_use]
+    pub fn current_firmware(&self) -> Firmware {
+        Firmware::from_bytes(self.bytes(0x1e8))
+    }
+
+    /// The firmware that is committed: the platform cannot go back behind it.
+    #[must_use]
+    pub fn committed_firmware(&self) -> Firmware {
+        Firmware::from_bytes(self.bytes(0x1ec))
+    }
+
     /// The TCB at the guest's launch, raw.
     #[must_use]
     pub fn launch_tcb(&self) -> [u8; 8] {
         self.bytes(0x1f0)
+    }
+
+    /// Mitigations in force at the guest's launch and now, a bit each (LAUNCH_MIT_VECTOR, CURRENT_MIT_VECTOR);
+    /// `None` before version 5, which does not state them.
+    #[must_use]
+    pub fn mitigations(&self) -> Option<(u64, u64)> {
+        (self.version() >= 5).then(|| (self.u64(0x1f8), self.u64(0x200)))
+    }
+
+    /// The raw TCBs with their names in the specification.
+    #[must_use]
+    pub fn raw_tcbs(&self) -> [(&'static str, [u8; 8]); 4] {
+        [
+            ("REPORTED_TCB", self.reported_tcb()),
+            ("COMMITTED_TCB", self.committed_tcb()),
+            ("CURRENT_TCB", self.current_tcb()),
+            ("LAUNCH_TCB", self.launch_tcb()),
+        ]
     }
 
     /// The four TCBs in the generation's layout: reported, committed, current, launch.
@@ -271,96 +311,4 @@ pub struct Tcbs {
     pub current: Tcb,
     /// The one at the guest's launch.
     pub launch: Tcb,
-}
-
-/// POLICY of a guest (table "Guest Policy").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuestPolicy(pub u64);
-
-impl GuestPolicy {
-    fn bit(self, bit: u32) -> bool {
-        self.0 >> bit & 1 == 1
-    }
-
-    /// Minimum ABI version (major, minor) that the guest asks for.
-    #[must_use]
-    pub fn abi(self) -> (u8, u8) {
-        let [minor, major, ..] = self.0.to_le_bytes();
-        (major, minor)
-    }
-
-    /// Simultaneous multithreading is allowed.
-    #[must_use]
-    pub fn smt_allowed(self) -> bool {
-        self.bit(16)
-    }
-
-    /// Bit 17, which must be one.
-    #[must_use]
-    pub fn reserved_one(self) -> bool {
-        self.bit(17)
-    }
-
-    /// A migration agent may be associated: the guest can leave this machine.
-    #[must_use]
-    pub fn migration_allowed(self) -> bool {
-        self.bit(18)
-    }
-
-    /// The host may read and write the guest's memory.
-    #[must_use]
-    pub fn debug_allowed(self) -> bool {
-        self.bit(19)
-    }
-
-    /// The guest may run on one socket only.
-    #[must_use]
-    pub fn single_socket(self) -> bool {
-        self.bit(20)
-    }
-}
-
-/// KEY_INFO of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyInfo(pub u32);
-
-/// Which key signed a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SigningKey {
-    /// The chip's own key.
-    Vcek,
-    /// A key that AMD gave to the cloud provider.
-    Vlek,
-    /// None, or one that this code does not know; the number is the field's.
-    Other(u8),
-}
-
-impl KeyInfo {
-    /// The digest of an author key is in the report.
-    #[must_use]
-    pub fn author_key_present(self) -> bool {
-        self.0 & 1 == 1
-    }
-
-    /// The firmware masks CHIP_ID with zeros.
-    #[must_use]
-    pub fn chip_id_masked(self) -> bool {
-        self.0 >> 1 & 1 == 1
-    }
-
-    /// Who signed.
-    #[must_use]
-    pub fn signing_key(self) -> SigningKey {
-        match self.0 >> 2 & 0b111 {
-            0 => SigningKey::Vcek,
-            1 => SigningKey::Vlek,
-            other => SigningKey::Other(u8::try_from(other).expect("three bits")),
-        }
-    }
-
-    /// The bits above those three fields, which must be zero.
-    #[must_use]
-    pub fn reserved(self) -> u32 {
-        self.0 >> 5
-    }
 }

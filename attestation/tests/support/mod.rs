@@ -1,0 +1,4 @@
+//! What the synthetic tests are made of.
+
+pub(crate) mod case;
+pub(crate) mod pki;
