@@ -13,8 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-/// The longest file that is read, in bytes.
-const MAX_LENGTH: u64 = 8 * 1024 * 1024;
+/// The longest file with a part that is read, in bytes.
+const MAX_LENGTH: usize = 8 * 1024 * 1024;
 
 /// Files with the parts of evidence.
 #[derive(Clone, Debug)]
@@ -35,9 +35,9 @@ pub enum PartsError {
     /// A file cannot be read.
     #[error("cannot read {0}")]
     Unreadable(PathBuf, #[source] std::io::Error),
-    /// A file is far longer than any part.
-    #[error("{0} is longer than {MAX_LENGTH} bytes")]
-    TooLong(PathBuf),
+    /// A file is far longer than what it should hold.
+    #[error("{0} is longer than {1} bytes")]
+    TooLong(PathBuf, usize),
     /// No certificates in a known form.
     #[error("{0} holds no certificates: give PEM, DER, or the JSON of THIM, plain or in base64")]
     Certificates(PathBuf),
@@ -56,7 +56,7 @@ impl Parts {
     ///
     /// [`PartsError`]. A report of a wrong length is none: it is evidence, which a check refuses.
     pub fn read(&self) -> Result<Evidence, PartsError> {
-        let certificates = read(&self.certificates)?;
+        let certificates = part(&self.certificates)?;
         let certificates = certificates_of(&certificates)
             .ok_or_else(|| PartsError::Certificates(self.certificates.clone()))?;
         let mut leaves = certificates.iter().filter(|certificate| is_leaf(certificate));
@@ -65,23 +65,28 @@ impl Parts {
             return Err(PartsError::Leaves(self.certificates.clone()));
         }
         Ok(Evidence {
-            report: report_of(read(&self.report)?),
+            report: report_of(part(&self.report)?),
             vek: leaf.der().to_vec(),
             chain: issuers_of(leaf, &certificates),
             crl: None,
-            uvm: self.uvm.as_deref().map(read).transpose()?.map(plain_or_base64),
-            cce_policy: self.cce_policy.as_deref().map(read).transpose()?.map(plain_or_base64),
+            uvm: self.uvm.as_deref().map(part).transpose()?.map(plain_or_base64),
+            cce_policy: self.cce_policy.as_deref().map(part).transpose()?.map(plain_or_base64),
         })
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, PartsError> {
+fn part(path: &Path) -> Result<Vec<u8>, PartsError> {
+    read(path, MAX_LENGTH)
+}
+
+/// A file of at most `longest` bytes.
+pub(crate) fn read(path: &Path, longest: usize) -> Result<Vec<u8>, PartsError> {
     let unreadable = |error| PartsError::Unreadable(path.to_owned(), error);
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(MAX_LENGTH + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_LENGTH {
-        return Err(PartsError::TooLong(path.to_owned()));
+    file.take(longest as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > longest {
+        return Err(PartsError::TooLong(path.to_owned(), longest));
     }
     Ok(bytes)
 }

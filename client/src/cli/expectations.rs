@@ -17,18 +17,32 @@ pub(super) struct Expectations {
     /// SHA-256 of an enforcement policy that is allowed (64 hexadecimal digits); may be given several times.
     #[arg(long, value_name = "HEX")]
     host_data: Vec<Hex<32>>,
-    /// DANGER: believe the ARKs in this PEM file instead of AMD's, for simulations.
+    #[command(flatten)]
+    roots: Roots,
+}
+
+/// The option that says whom to believe.
+#[derive(Debug, Args)]
+pub(super) struct Roots {
+    /// DANGER: believe the roots in this PEM file instead of AMD's and Microsoft's, for simulations.
     #[arg(long, value_name = "PEM")]
     danger_anchors: Option<PathBuf>,
 }
 
-impl Expectations {
+impl Roots {
     /// The anchors to hold.
     pub(super) fn anchors(&self) -> Result<Anchors, Failure> {
         let Some(path) = &self.danger_anchors else { return Ok(Anchors::production()) };
         let text = text_of(path)?;
         danger::Anchors::from_pem(&text)
             .map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))
+    }
+}
+
+impl Expectations {
+    /// The anchors to hold.
+    pub(super) fn anchors(&self) -> Result<Anchors, Failure> {
+        self.roots.anchors()
     }
 
     /// The policy to hold; `otherwise` stands where neither a file nor digests are given.

@@ -3,6 +3,8 @@
 mod connect;
 mod expectations;
 mod logs;
+mod policy;
+mod subject;
 mod table;
 mod verify;
 
@@ -35,6 +37,9 @@ enum Command {
     Verify(verify::Options),
     /// Forward a local port to a server, after verifying it and never otherwise.
     Connect(connect::Options),
+    /// Write the reference values that a deployment is held against.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Read the sealed log.
     #[command(subcommand)]
     Logs(logs::Logs),
@@ -60,6 +65,7 @@ pub fn main_with(words: impl Iterator<Item = String>) -> ExitCode {
     let outcome = match arguments.command {
         Command::Verify(options) => verify::run(&options),
         Command::Connect(options) => connect::run(&options),
+        Command::Policy(policy) => policy::run(&policy),
         Command::Logs(logs) => logs::run(&logs),
     };
     match outcome {

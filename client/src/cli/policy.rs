@@ -1,0 +1,138 @@
+//! `pmc policy init`: the reference values of a deployment, strict, in a file to read and to keep.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use attestation::policy::{Expect, Generation, Hex, MinimumTcb, Policy};
+use attestation::{Anchors, Evidence, Guest, Rejected, Trust, appraise, verify};
+use clap::{Args, Subcommand};
+
+use super::expectations::Roots;
+use super::subject::{Found, Subject};
+use super::verify::time_of;
+use super::{Failure, print};
+use crate::causes::printable;
+use crate::clock;
+
+/// What can be done with policies.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write a strict policy from what a deployment shows. It must be genuine, and it is you who says that it is the
+    /// one you mean: compare host_data with the digest of the enforcement policy that you deployed.
+    Init(Init),
+}
+
+/// Options of `pmc policy init`.
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    roots: Roots,
+    /// Judge certificates at this time: RFC 3339 or Unix seconds.
+    #[arg(long, value_name = "TIME", value_parser = time_of, conflicts_with = "url")]
+    at: Option<u64>,
+    /// Write to this file, which must not be there yet, instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(super) fn run(command: &Command) -> Result<(), Failure> {
+    let Command::Init(options) = command;
+    let anchors = options.roots.anchors()?;
+    let at = options.at.unwrap_or_else(clock::unix_now);
+    let evidence = match options.subject.find(&anchors)? {
+        Found::Evidence(evidence) => *evidence,
+        Found::Proof(bundle) => Evidence::from_json(&bundle.answer.evidence)
+            .map_err(|error| Failure::unusable(&error))?,
+    };
+    let (policy, refused) = drawn_up(&evidence, &anchors, at)?;
+    let text = text(&policy, anchors.trust()).map_err(|error| Failure::unusable(&error))?;
+    match &options.out {
+        None => print(&text),
+        Some(path) => std::fs::File::create_new(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))?,
+    }
+    match refused {
+        None => Ok(()),
+        Some(rejected) => Err(Failure::Refused(Some(format!(
+            "this policy refuses the deployment itself, as it should: {}; change the deployment, or loosen by \
+             name what you accept",
+            printable(&rejected.to_string())
+        )))),
+    }
+}
+
+/// The policy, and why it refuses the very guest that it was drawn up from, if it does.
+fn drawn_up(
+    evidence: &Evidence,
+    anchors: &Anchors,
+    at: u64,
+) -> Result<(Policy, Option<Rejected>), Failure> {
+    let verified = verify(evidence, anchors, at).map_err(|error| Failure::refused(&error))?;
+    let policy = reference_values(verified.value());
+    let unbound = Expect::unchecked("a policy says nothing about one connection");
+    let refused = appraise(verified, &policy, &unbound).err();
+    Ok((policy, refused))
+}
+
+/// As strict as the built-in policy, and for this deployment alone.
+fn reference_values(guest: &Guest) -> Policy {
+    let product = guest.vek.product;
+    let tcbs = guest.report.tcbs(product);
+    let lower = |of: fn(&attestation::tcb::Tcb) -> u8| of(&tcbs.reported).min(of(&tcbs.launch));
+    let minimum = MinimumTcb {
+        fmc: lower(|tcb| tcb.fmc),
+        bootloader: lower(|tcb| tcb.bootloader),
+        tee: lower(|tcb| tcb.tee),
+        snp: lower(|tcb| tcb.snp),
+        microcode: lower(|tcb| tcb.microcode),
+    };
+    Policy {
+        minimum_tcb: Expect::Value([(Generation::from(product), minimum)].into()),
+        ..Policy::for_host_data(Expect::Value(vec![Hex(guest.report.host_data())]))
+    }
+}
+
+/// The file's text: what differs from the built-in policy, and who is meant.
+fn text(policy: &Policy, trust: Trust) -> Result<String, toml::ser::Error> {
+    let built_in = toml::Table::try_from(Policy::for_host_data(Expect::Value(Vec::new())))?;
+    let mut chosen = toml::Table::try_from(policy)?;
+    chosen.retain(|name, value| name == "host_data" || built_in.get(name) != Some(value));
+    let mut out = String::from(
+        "# Reference values of one deployment, for `pmc verify --policy` and `pmc connect --policy`.\n\
+         # What is not here is as strict as it can be; what shall be looser must be named with its reason:\n\
+         #   vmpl = { unchecked = \"why\" }\n\
+         # host_data is SHA-256 of the enforcement policy (decoded): compare it with the one that you deployed.\n",
+    );
+    if trust == Trust::NotProduction {
+        let _ = writeln!(out, "# Drawn up with anchors that are NOT PRODUCTION.");
+    }
+    out.push('\n');
+    out.push_str(&toml::to_string_pretty(&chosen)?);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_says_what_is_chosen_and_reads_back_as_the_same_policy() {
+        let mut policy = Policy::for_host_data(Expect::Value(vec![Hex([7; 32])]));
+        let short = text(&policy, Trust::Production).unwrap();
+        assert_eq!(toml::from_str::<Policy>(&short).unwrap(), policy);
+        assert!(!short.contains("minimum_tcb") && !short.contains("NOT PRODUCTION"), "{short}");
+
+        policy.minimum_tcb = Expect::Value(
+            [(Generation::Turin, MinimumTcb { fmc: 1, ..Default::default() })].into(),
+        );
+        policy.vmpl = Expect::unchecked("a trial");
+        let long = text(&policy, Trust::NotProduction).unwrap();
+        assert_eq!(toml::from_str::<Policy>(&long).unwrap(), policy);
+        assert!(long.contains("[minimum_tcb.turin]") && long.contains("NOT PRODUCTION"), "{long}");
+    }
+}

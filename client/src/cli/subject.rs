@@ -1,0 +1,79 @@
+//! What is looked at: a server, a saved proof, or evidence in files.
+
+use std::path::PathBuf;
+
+use attestation::bundle::{self, Bundle};
+use attestation::{Anchors, Evidence, Expect, Policy};
+use clap::Args;
+
+use super::{Failure, runtime};
+use crate::connection::{Connector, Target};
+use crate::offline::{self, Parts};
+
+/// Options that say what.
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["url", "evidence", "report"])]
+pub(super) struct Subject {
+    /// The server: https://host[:port].
+    url: Option<Target>,
+    /// A saved proof, as `pmc verify URL --save FILE` writes it.
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
+    /// A report: raw, hexadecimal or base64. Needs --certs.
+    #[arg(long, value_name = "FILE", requires = "certs")]
+    report: Option<PathBuf>,
+    /// Its certificates: PEM, DER, or THIM's JSON; plain or base64.
+    #[arg(long, value_name = "FILE", requires = "report")]
+    certs: Option<PathBuf>,
+    /// The utility VM's endorsement (COSE_Sign1), raw or base64.
+    #[arg(long, value_name = "FILE", requires = "report")]
+    uvm: Option<PathBuf>,
+    /// The enforcement policy, as Rego or base64.
+    #[arg(long, value_name = "FILE", requires = "report")]
+    cce_policy: Option<PathBuf>,
+}
+
+/// What was found.
+pub(super) enum Found {
+    /// The proof of one connection.
+    Proof(Box<Bundle>),
+    /// Evidence that says nothing about a connection.
+    Evidence(Box<Evidence>),
+}
+
+impl Subject {
+    /// Asks the server, or reads the files. Nothing is judged.
+    pub(super) fn find(&self, anchors: &Anchors) -> Result<Found, Failure> {
+        match (&self.url, &self.evidence, &self.report, &self.certs) {
+            (Some(target), ..) => recorded(target, anchors),
+            (None, Some(file), ..) => {
+                let bytes = offline::read(file, bundle::MAX_LENGTH)
+                    .map_err(|error| Failure::unusable(&error))?;
+                let bundle = Bundle::parse(&bytes).map_err(|error| Failure::unusable(&error))?;
+                Ok(Found::Proof(Box::new(bundle)))
+            }
+            (None, None, Some(report), Some(certificates)) => {
+                let parts = Parts {
+                    report: report.clone(),
+                    certificates: certificates.clone(),
+                    uvm: self.uvm.clone(),
+                    cce_policy: self.cce_policy.clone(),
+                };
+                let evidence = parts.read().map_err(|error| Failure::unusable(&error))?;
+                Ok(Found::Evidence(Box::new(evidence)))
+            }
+            _ => {
+                let what = "give a URL, --evidence, or --report with --certs";
+                Err(Failure::Unusable(what.to_owned()))
+            }
+        }
+    }
+}
+
+fn recorded(target: &Target, anchors: &Anchors) -> Result<Found, Failure> {
+    // The proof is judged by whoever asked for it; a connector has to hold some policy, and this accepts nobody.
+    let nobody = Policy::for_host_data(Expect::Value(Vec::new()));
+    let connector = Connector::new(target.clone(), anchors.clone(), nobody);
+    let bundle = runtime()?.block_on(connector.record());
+    Ok(Found::Proof(Box::new(bundle.map_err(|error| Failure::refused(&error))?)))
+}
