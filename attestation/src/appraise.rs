@@ -4,13 +4,16 @@ use crate::anchors::Trust;
 use crate::binding::ReportData;
 use crate::check::{self, Finding, Rejected};
 use crate::checks::acceptance::{CHECKS, Subject};
+use crate::checks::endorsement;
 use crate::policy::{Expect, Policy};
+use crate::uvm::Endorsement;
 use crate::verify::{Guest, Verified};
 
 /// A guest that is genuine and that this relying party accepts.
 #[derive(Clone)]
 pub struct Appraised {
     guest: Guest,
+    endorsement: Option<Verified<Endorsement>>,
     findings: Vec<Finding>,
     trust: Trust,
 }
@@ -20,6 +23,12 @@ impl Appraised {
     #[must_use]
     pub fn guest(&self) -> &Guest {
         &self.guest
+    }
+
+    /// What the maker of its utility VM says, if the policy wanted that checked.
+    #[must_use]
+    pub fn endorsement(&self) -> Option<&Verified<Endorsement>> {
+        self.endorsement.as_ref()
     }
 
     /// Every check that was run, those of authenticity first.
@@ -45,9 +54,13 @@ pub fn appraise(
     policy: &Policy,
     report_data: &Expect<ReportData>,
 ) -> Result<Appraised, Rejected> {
+    let at = verified.at();
     let (guest, mut findings, trust) = verified.into_parts();
+    let (endorsement, judged) = endorsement::judge(&guest, &policy.endorsement, at);
     let subject = Subject { guest, policy: policy.clone(), report_data: report_data.clone() };
     findings.extend(check::run(&CHECKS, &subject));
+    findings.extend(judged.iter().cloned());
     let findings = check::judge(findings, trust)?;
-    Ok(Appraised { guest: subject.guest, findings, trust })
+    let endorsement = endorsement.map(|says| Verified::new(says, judged, trust, at));
+    Ok(Appraised { guest: subject.guest, endorsement, findings, trust })
 }

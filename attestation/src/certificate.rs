@@ -200,6 +200,11 @@ impl Certificate {
         Ok(self.inner.tbs_certificate.get::<T>()?.map(|(_, value)| value))
     }
 
+    /// Its subject.
+    pub(crate) fn subject(&self) -> &x509_cert::name::Name {
+        &self.inner.tbs_certificate.subject
+    }
+
     /// The value of an extension; `None` for none or several.
     #[must_use]
     pub fn extension(&self, oid: &ObjectIdentifier) -> Option<&[u8]> {

@@ -109,6 +109,28 @@ impl From<MinimumTcb> for Tcb {
     }
 }
 
+/// Which endorsements of the utility VM are acceptable, among those that the verifier's anchors believe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EndorsementPolicy {
+    /// Issuers (did:x509), one of which must be the endorsement's; `None`: any that the anchors believe. It narrows
+    /// those, and adds none. An empty list accepts nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuers: Option<Vec<String>>,
+    /// The kind of image.
+    pub feed: String,
+    /// The lowest security version. Leaves live for a year and are judged at the time of signing: nothing else
+    /// stops an old endorsement.
+    pub minimum_svn: u64,
+}
+
+impl Default for EndorsementPolicy {
+    /// What Azure has signed for container groups since it is a product.
+    fn default() -> Self {
+        Self { issuers: None, feed: "ContainerPlat-AMD-UVM".to_owned(), minimum_svn: 100 }
+    }
+}
+
 /// What is acceptable. Strict where nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,10 +155,17 @@ pub struct Policy {
     /// Reports signed by a provider's key instead of the chip's own.
     #[serde(default = "forbidden")]
     pub vlek: Expect<Never>,
+    /// The endorsement of the utility VM. Without a word about it, evidence must bring one.
+    #[serde(default = "endorsed")]
+    pub endorsement: Expect<EndorsementPolicy>,
 }
 
 fn measurement_by_endorsement() -> Expect<Vec<Hex<48>>> {
-    Expect::unchecked("the policy names none; the UVM's endorsement stands for it")
+    Expect::unchecked("the policy names none; see U5, which compares it with the endorsement's")
+}
+
+fn endorsed() -> Expect<EndorsementPolicy> {
+    Expect::Value(EndorsementPolicy::default())
 }
 
 fn level_zero() -> Expect<u32> {
@@ -159,6 +188,7 @@ impl Policy {
             debug: forbidden(),
             migration: forbidden(),
             vlek: forbidden(),
+            endorsement: endorsed(),
         }
     }
 }
@@ -181,6 +211,46 @@ impl From<Product> for Generation {
             Product::Milan => Self::Milan,
             Product::Genoa => Self::Genoa,
             Product::Turin => Self::Turin,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endorsement(json: &str) -> Option<Expect<EndorsementPolicy>> {
+        let text = format!(
+            r#"{{"host_data":[],"minimum_tcb":{{"unchecked":"a test"}}{}{json}}}"#,
+            if json.is_empty() { "" } else { "," }
+        );
+        serde_json::from_str::<Policy>(&text).ok().map(|policy| policy.endorsement)
+    }
+
+    #[test]
+    fn a_policy_that_says_nothing_wants_an_endorsement() {
+        let strict = EndorsementPolicy::default();
+        assert_eq!((strict.feed.as_str(), strict.minimum_svn), ("ContainerPlat-AMD-UVM", 100));
+        assert_eq!(endorsement(""), Some(Expect::Value(strict.clone())));
+        assert_eq!(endorsement(r#""endorsement":{}"#), Some(Expect::Value(strict.clone())));
+        let older = EndorsementPolicy { minimum_svn: 22, ..strict };
+        assert_eq!(endorsement(r#""endorsement":{"minimum_svn":22}"#), Some(Expect::Value(older)));
+    }
+
+    #[test]
+    fn loosening_it_needs_a_reason_and_a_known_name() {
+        let loose = r#""endorsement":{"unchecked":"a laptop"}"#;
+        assert_eq!(endorsement(loose), Some(Expect::unchecked("a laptop")));
+        for wrong in [
+            r#""endorsement":{"unchecked":" "}"#,
+            r#""endorsement":{"unchecked":"why","feed":"x"}"#,
+            r#""endorsement":{"minimum-svn":1}"#,
+            r#""endorsement":{"minimum_svn":-1}"#,
+            r#""endorsement":{"minimum_svn":1.0}"#,
+            r#""endorsement":{"minimum_svn":"100"}"#,
+            r#""endorsement":null"#,
+        ] {
+            assert_eq!(endorsement(wrong), None, "{wrong}");
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct Guest {
     pub vek: Vek,
     /// Parts of the evidence whose own proof is a matter of appraisal.
     pub unverified: Unverified,
+    /// Issuers of endorsements that the verifier's anchors believe.
+    pub(crate) endorsers: Vec<String>,
 }
 
 /// What the evidence brought beside the report and its certificates. Not verified.
@@ -103,7 +105,8 @@ pub fn verify(
     let Subject { report, vek, .. } = subject;
     let unverified =
         Unverified { cce_policy: evidence.cce_policy.clone(), uvm: evidence.uvm.clone() };
-    Ok(Verified::new(Guest { report, vek, unverified }, findings, trust, at))
+    let endorsers = anchors.endorsers().to_vec();
+    Ok(Verified::new(Guest { report, vek, unverified, endorsers }, findings, trust, at))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -20,7 +20,7 @@ const OTHER_GROUP: &str = "This is not the group that the policy means. If it wa
 const INSECURE_GUEST: &str =
     "Do not use this guest: its host can reach into it. Redeploy it without that.";
 
-pub(crate) const CHECKS: [Row<Subject>; 14] = [
+pub(crate) const CHECKS: [Row<Subject>; 12] = [
     Row {
         check: Check {
             id: "C3",
@@ -157,29 +157,6 @@ pub(crate) const CHECKS: [Row<Subject>; 14] = [
                 Outcome::of(*data == actual, hex::encode(data), hex::encode(actual))
             })
         },
-    },
-    Row {
-        check: Check {
-            id: "U1",
-            title: "the utility VM is endorsed by its maker",
-            spec: "RFC 9052 (COSE_Sign1); did:x509",
-            remedy: "Hand over the endorsement that the platform mounts (reference-info-base64).",
-        },
-        run: |s| {
-            Outcome::unchecked(match &s.guest.unverified.uvm {
-                None => "the evidence brings no endorsement",
-                Some(_) => "endorsements are not verified yet",
-            })
-        },
-    },
-    Row {
-        check: Check {
-            id: "U4",
-            title: "the utility VM is recent enough",
-            spec: "the endorsement's guestsvn",
-            remedy: "Redeploy the group onto a newer utility VM.",
-        },
-        run: |_| Outcome::unchecked("endorsements are not verified yet"),
     },
 ];
 
