@@ -14,6 +14,11 @@ const AMD_ROOTS: [(Product, &str); 3] = [
     (Product::Turin, "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"),
 ];
 
+/// Who endorses utility VMs on Azure: leaves for confidential containers below "Microsoft Supply Chain RSA Root CA
+/// 2022", as stated in microsoft/confidential-aci-examples and compared with two endorsements of real machines.
+const MICROSOFT_ENDORSER: &str =
+    "did:x509:0:sha256:I__iuL25oXEVFdTP_aBLx_eT1RPHbCQ_ECBQfYZpt9s::eku:1.3.6.1.4.1.311.76.59.1.2";
+
 /// Whether a verdict rests on the real roots. Every surface that shows a verdict shows this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -37,6 +42,8 @@ impl Display for Trust {
 pub struct Anchors {
     trust: Trust,
     roots: Vec<Root>,
+    /// Issuers of endorsements of utility VMs: did:x509.
+    endorsers: Vec<String>,
 }
 
 /// AMD's root and intermediate of one generation.
@@ -49,7 +56,7 @@ struct Root {
 }
 
 impl Anchors {
-    /// AMD's published roots.
+    /// AMD's published roots, and Microsoft's issuer of endorsements.
     #[must_use]
     pub fn production() -> Self {
         use sev::certs::snp::builtin::{genoa, milan, turin};
@@ -64,7 +71,11 @@ impl Anchors {
                 .expect("a constant of 64 hexadecimal digits");
             Root { product, ark_sha256, chain: built_in(ask).chain(built_in(ark)).collect() }
         });
-        Self { trust: Trust::Production, roots: roots.into() }
+        Self {
+            trust: Trust::Production,
+            roots: roots.into(),
+            endorsers: vec![MICROSOFT_ENDORSER.to_owned()],
+        }
     }
 
     /// Whether these are the published ones.
@@ -83,6 +94,11 @@ impl Anchors {
         self.of(product).map(|root| root.chain.as_slice()).find(|chain| chain.len() == 2)
     }
 
+    /// The issuers whose endorsements of utility VMs are believed: did:x509, to be compared byte for byte.
+    pub(crate) fn endorsers(&self) -> &[String] {
+        &self.endorsers
+    }
+
     fn of(&self, product: Product) -> impl Iterator<Item = &Root> {
         self.roots.iter().filter(move |root| root.product == product)
     }
@@ -98,6 +114,7 @@ fn built_in(pem: &[u8]) -> impl Iterator<Item = Certificate> {
 /// Anchors that are not AMD's: for simulations and tests, never for a service that people rely on.
 pub mod danger {
     use super::{Certificate, CertificateError, Product, Root, Trust};
+    use crate::encoding::to_b64u;
 
     /// A PEM text holds no usable root.
     #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,8 +122,10 @@ pub mod danger {
         /// Not certificates.
         #[error(transparent)]
         Certificate(#[from] CertificateError),
-        /// A certificate is neither ARK-* nor SEV-*.
-        #[error("a certificate of {0:?} is neither ARK-<generation> nor SEV-<generation>")]
+        /// A certificate is neither ARK-* nor SEV-* nor a root of its own.
+        #[error(
+            "a certificate of {0:?} is neither ARK-<generation> nor SEV-<generation>, nor a self-signed authority"
+        )]
         Name(String),
         /// No ARK among them.
         #[error("there is no ARK-<generation> among the certificates")]
@@ -118,19 +137,22 @@ pub mod danger {
     pub struct Anchors;
 
     impl Anchors {
-        /// Believes the ARKs of a PEM text; ASKs beside them serve evidence that brings the leaf alone.
+        /// Believes the ARKs of a PEM text; ASKs beside them serve evidence that brings the leaf alone. Any other
+        /// self-signed authority is believed to endorse utility VMs, by leaves for confidential containers;
+        /// without one, no endorsement is.
         ///
         /// # Errors
         ///
         /// [`AnchorsError`].
         pub fn from_pem(text: &str) -> Result<super::Anchors, AnchorsError> {
-            let (mut arks, mut asks) = (Vec::new(), Vec::new());
+            let (mut arks, mut asks, mut endorsers) = (Vec::new(), Vec::new(), Vec::new());
             for certificate in Certificate::sequence_from_pem(text)? {
                 let name = certificate.subject_cn().unwrap_or_default();
                 let product = |prefix| Product::from_product_name(name.strip_prefix(prefix)?);
                 match (product("ARK-"), product("SEV-")) {
                     (Some(product), _) => arks.push((product, certificate)),
                     (None, Some(product)) => asks.push((product, certificate)),
+                    (None, None) if is_root(&certificate) => endorsers.push(endorser(&certificate)),
                     (None, None) => return Err(AnchorsError::Name(name)),
                 }
             }
@@ -149,8 +171,20 @@ pub mod danger {
                     }
                 })
                 .collect();
-            Ok(super::Anchors { trust: Trust::NotProduction, roots })
+            Ok(super::Anchors { trust: Trust::NotProduction, roots, endorsers })
         }
+    }
+
+    fn is_root(certificate: &Certificate) -> bool {
+        certificate.is_authority()
+            && certificate.names_as_issuer(certificate)
+            && certificate.verify_signature(certificate).is_ok()
+    }
+
+    /// Leaves for confidential containers below this root, as Microsoft's identifier says it of its own.
+    fn endorser(root: &Certificate) -> String {
+        let fingerprint = to_b64u(&root.fingerprint());
+        format!("did:x509:0:sha256:{fingerprint}::eku:1.3.6.1.4.1.311.76.59.1.2")
     }
 }
 
@@ -182,5 +216,40 @@ mod tests {
         );
         let ask = std::str::from_utf8(sev::certs::snp::builtin::milan::ASK).unwrap();
         assert_eq!(danger::Anchors::from_pem(ask).unwrap_err(), danger::AnchorsError::NoRoot);
+    }
+
+    #[test]
+    fn a_danger_root_endorses_and_is_not_believed_in_production() {
+        let ark = std::str::from_utf8(sev::certs::snp::builtin::milan::ARK).unwrap();
+        assert!(danger::Anchors::from_pem(ark).unwrap().endorsers().is_empty());
+
+        let maker = crate::testing::Maker::new();
+        let text = format!("{ark}\n{}", maker.root_pem());
+        let anchors = danger::Anchors::from_pem(&text).unwrap();
+        assert_eq!(anchors.trust(), Trust::NotProduction);
+        assert_eq!(anchors.endorsers(), [maker.did()]);
+        assert_eq!(Anchors::production().endorsers(), [MICROSOFT_ENDORSER]);
+
+        assert_eq!(
+            danger::Anchors::from_pem(&maker.root_pem()).unwrap_err(),
+            danger::AnchorsError::NoRoot,
+            "no world without processors"
+        );
+    }
+
+    #[test]
+    fn only_a_self_signed_authority_is_a_root() {
+        let ark = std::str::from_utf8(sev::certs::snp::builtin::milan::ARK).unwrap();
+        let maker = crate::testing::Maker::new();
+        for pem in [maker.leaf_pem(), maker.intermediate_pem(), maker.lone_leaf_pem()] {
+            let refused = danger::Anchors::from_pem(&format!("{ark}\n{pem}")).unwrap_err();
+            assert!(matches!(refused, danger::AnchorsError::Name(_)), "{refused}");
+        }
+    }
+
+    #[test]
+    fn microsofts_identifier_is_one() {
+        let did: crate::did_x509::Did = MICROSOFT_ENDORSER.parse().unwrap();
+        assert_eq!(did.id(), MICROSOFT_ENDORSER);
     }
 }

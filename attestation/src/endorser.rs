@@ -27,6 +27,8 @@ struct Judged {
     chain: Chain,
     findings: Vec<Finding>,
     trust: Trust,
+    /// Issuers of endorsements of utility VMs that the verifier believes.
+    endorsers: Vec<String>,
 }
 
 impl Endorser {
@@ -47,7 +49,8 @@ impl Endorser {
         let pins = anchors.ark_digests(vek.product).collect();
         let chain = Chain { leaf, vek, ask, ark, pins };
         let findings = check::run(&chain::CHECKS, &chain);
-        Ok(Self(Arc::new(Judged { chain, findings, trust })))
+        let endorsers = anchors.endorsers().to_vec();
+        Ok(Self(Arc::new(Judged { chain, findings, trust, endorsers })))
     }
 
     /// Verifies evidence whose report this endorser signed. The certificates that the evidence brings are not
@@ -57,7 +60,7 @@ impl Endorser {
     ///
     /// [`Rejected`] with every check's outcome.
     pub fn verify(&self, evidence: &Evidence, at: u64) -> Result<Verified<Guest>, Rejected> {
-        let Judged { findings: of_chain, trust, .. } = &*self.0;
+        let Judged { findings: of_chain, trust, endorsers, .. } = &*self.0;
         let report = read(evidence, *trust)?;
         let subject = Subject { report, endorser: self.clone(), at };
         let length = format!("{} bytes", report::LENGTH);
@@ -70,7 +73,12 @@ impl Endorser {
 
         let unverified =
             Unverified { cce_policy: evidence.cce_policy.clone(), uvm: evidence.uvm.clone() };
-        let guest = Guest { report: subject.report, vek: self.vek().clone(), unverified };
+        let guest = Guest {
+            report: subject.report,
+            vek: self.vek().clone(),
+            unverified,
+            endorsers: endorsers.clone(),
+        };
         Ok(Verified::new(guest, findings, *trust, at))
     }
 

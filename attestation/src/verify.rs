@@ -55,6 +55,8 @@ pub struct Guest {
     pub vek: Vek,
     /// Parts of the evidence whose own proof is a matter of appraisal.
     pub unverified: Unverified,
+    /// Issuers of endorsements that the verifier's anchors believe.
+    pub(crate) endorsers: Vec<String>,
 }
 
 /// What the evidence brought beside the report and its certificates. Not verified.

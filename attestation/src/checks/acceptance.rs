@@ -21,7 +21,7 @@ pub(crate) struct Subject {
 pub(crate) const TABLES: [&[Row<Subject>]; 4] =
     [&CHECKS, &platform::CHECKS, &guest::CHECKS, &binding::CHECKS];
 
-pub(crate) const CHECKS: [Row<Subject>; 4] = [
+pub(crate) const CHECKS: [Row<Subject>; 2] = [
     Row {
         check: Check {
             id: "C3",
@@ -39,29 +39,6 @@ pub(crate) const CHECKS: [Row<Subject>; 4] = [
             remedy: "Do not trust this machine: AMD withdrew a key of its chain.",
         },
         run: |_| Outcome::unchecked("revocation lists are not verified yet"),
-    },
-    Row {
-        check: Check {
-            id: "U1",
-            title: "the utility VM is endorsed by its maker",
-            spec: "RFC 9052 (COSE_Sign1); did:x509",
-            remedy: "Hand over the endorsement that the platform mounts (reference-info-base64).",
-        },
-        run: |s| {
-            Outcome::unchecked(match &s.guest.unverified.uvm {
-                None => "the evidence brings no endorsement",
-                Some(_) => "endorsements are not verified yet",
-            })
-        },
-    },
-    Row {
-        check: Check {
-            id: "U4",
-            title: "the utility VM is recent enough",
-            spec: "the endorsement's guestsvn",
-            remedy: "Redeploy the group onto a newer utility VM.",
-        },
-        run: |_| Outcome::unchecked("endorsements are not verified yet"),
     },
 ];
 

@@ -1,12 +1,13 @@
 //! Every check, as a row of a table.
 //!
 //! Is it genuine? `report`, `chain`, `leaf`. Is it acceptable to me? `platform`, `guest`, `binding` and the rest
-//! of `acceptance`. `token`: the same two questions for another party's word. To find a check from its id,
+//! of `acceptance`. `endorsement`, `token`: the same two questions for another party's word. To find a check from its id,
 //! search this folder for `"<id>"`: it stands once, beside the function that does it.
 
 pub(crate) mod acceptance;
 pub(crate) mod binding;
 pub(crate) mod chain;
+pub(crate) mod endorsement;
 pub(crate) mod guest;
 pub(crate) mod leaf;
 pub(crate) mod platform;
@@ -30,6 +31,7 @@ pub(crate) fn authenticity() -> impl Iterator<Item = Check> {
 /// Every check of every table, for documentation.
 pub fn all() -> impl Iterator<Item = Check> {
     let guest = acceptance::TABLES.into_iter().flat_map(ids);
+    let guest = guest.chain(ids(&endorsement::CHECKS));
     authenticity().chain(guest).chain(ids(&token::CHECKS)).chain(ids(&token::ACI_CHECKS))
 }
 

@@ -24,6 +24,7 @@
 //! list = "required"
 //! ```
 
+mod endorsement;
 mod expect;
 mod guest;
 mod platform;
@@ -32,6 +33,7 @@ mod tcb;
 
 use serde::{Deserialize, Serialize};
 
+pub use endorsement::EndorsementPolicy;
 pub use expect::{Expect, Hex, Never, NotHex};
 pub use guest::{AbiVersion, IdentityBlock, LaunchPolicy};
 pub use platform::{FirmwareRules, Machine, Platform};
@@ -84,13 +86,16 @@ pub struct Policy {
     /// Which machine, and which launch on it.
     #[serde(default)]
     pub machine: Machine,
+    /// The endorsement of the utility VM. Without a word about it, evidence must bring one.
+    #[serde(default = "strict")]
+    pub endorsement: Expect<EndorsementPolicy>,
     /// AMD's revocation list.
     #[serde(default = "strict")]
     pub revocation: Expect<Revocation>,
 }
 
 fn measurement_by_endorsement() -> Expect<Vec<Hex<48>>> {
-    Expect::unchecked("the policy names none; the UVM's endorsement stands for it")
+    Expect::unchecked("the policy names none; see U5, which compares it with the endorsement's")
 }
 
 fn azure_tcbs() -> Expect<MinimumTcbs> {
@@ -131,6 +136,7 @@ impl Policy {
             firmware: FirmwareRules::default(),
             minimum_mitigation: no_mitigation(),
             machine: Machine::default(),
+            endorsement: strict(),
             revocation: strict(),
         }
     }
