@@ -11,8 +11,9 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// 2026-11-22, the day that the vectors' index judges at.
 const DAY: &str = "2026-11-22T00:00:00Z";
@@ -55,8 +56,26 @@ impl Verdict {
     }
 }
 
-/// Runs `pmc verify` offline; words that begin with `@` are files of the vectors.
+/// A policy file that says this about endorsements, and nothing else.
+fn policy(endorsement: &Value) -> String {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let unchecked = json!({"unchecked": "not what this test is about"});
+    let policy =
+        json!({"host_data": unchecked, "minimum_tcb": unchecked, "endorsement": endorsement});
+    let name = format!("policy-{}.json", FILES.fetch_add(1, Ordering::Relaxed));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, policy.to_string()).unwrap();
+    path.display().to_string()
+}
+
+/// Runs `pmc verify` offline on a machine that was recorded without its endorsement.
 fn verify(words: &[&str]) -> Option<Verdict> {
+    let policy = policy(&json!({"unchecked": "recorded without its endorsement"}));
+    verify_as(&[words, &["--policy", &policy]].concat())
+}
+
+/// Runs `pmc verify` offline; words that begin with `@` are files of the vectors.
+fn verify_as(words: &[&str]) -> Option<Verdict> {
     let folder = vectors()?;
     let words: Vec<String> = words
         .iter()
@@ -121,11 +140,23 @@ const SET_A: [&str; 8] = [
 
 #[test]
 fn a_complete_set_is_accepted_as_azure_mounts_it() {
-    accepted(&SET_A);
-    let Some(verdict) = verify(&SET_A) else { return };
-    // Until endorsements and minimum versions are verified, the verdict says that they are not.
-    assert_eq!(verdict.with("unchecked"), ["C6", "T2", "P8", "P9", "B1", "U1", "U4"]);
-    assert!(verdict.with("passed").contains(&"P11"), "the policy is the one of HOST_DATA");
+    let policy = policy(&json!({"minimum_svn": 22}));
+    let Some(verdict) = verify_as(&[SET_A.as_slice(), &["--policy", &policy]].concat()) else {
+        return;
+    };
+    assert_eq!(verdict.status, 0, "{}", verdict.document);
+    assert_eq!(verdict.with("unchecked"), ["C6", "T2", "P8", "P9", "B1"], "and each says why");
+    let passed = verdict.with("passed");
+    assert!(passed.contains(&"P11"), "the policy is the one of HOST_DATA");
+    assert!(["U1", "U2", "U3", "U4", "U5", "U6"].iter().all(|id| passed.contains(id)));
+}
+
+#[test]
+fn without_a_word_about_it_an_endorsement_must_be_there_and_recent() {
+    let Some(verdict) = verify_as(&SET_A) else { return };
+    assert_eq!((verdict.status, verdict.with("failed")), (1, vec!["U4"]));
+    let verdict = verify_as(&SET_A[..4]).unwrap();
+    assert_eq!((verdict.status, verdict.with("failed")), (1, vec!["U1"]));
 }
 
 #[test]
@@ -169,6 +200,8 @@ fn a_table_is_for_people_and_says_what_to_do() {
         &file("go-sev-guest/testdata/attestation.bin"),
         "--certs",
         &file("go-sev-guest/testdata/vcek.testcer"),
+        "--policy",
+        &policy(&json!({"unchecked": "recorded without its endorsement"})),
     ]);
     let text = String::from_utf8(output.stdout).unwrap();
     for words in
