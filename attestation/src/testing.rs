@@ -18,6 +18,9 @@ pub(crate) const SIGNED_AT: u64 = 1_748_736_000;
 /// What endorsements of tests endorse.
 pub(crate) const MEASUREMENT: [u8; 48] = [0x5f; 48];
 
+/// The entries of a CBOR map.
+pub(crate) type Entries = Vec<(Value, Value)>;
+
 const FEED: &str = "ContainerPlat-AMD-UVM";
 const CONTAINERS: [u64; 10] = [1, 3, 6, 1, 4, 1, 311, 76, 59, 1];
 
@@ -123,7 +126,7 @@ impl Maker {
     pub(crate) fn says(&self, form: Form) -> Draught {
         let chain = self.chain.iter().map(|one| Value::Bytes(one.der().to_vec())).collect();
         let leaf = sha256(self.chain[0].der()).to_vec();
-        let mut protected: Vec<(Value, Value)> = vec![
+        let mut protected: Entries = vec![
             (1.into(), (-38).into()),
             (33.into(), Value::Array(chain)),
             (34.into(), Value::Array(vec![(-16).into(), Value::Bytes(leaf)])),
@@ -222,8 +225,8 @@ pub(crate) enum Form {
 /// An endorsement to be signed.
 #[derive(Clone)]
 pub(crate) struct Draught {
-    pub(crate) protected: Vec<(Value, Value)>,
-    pub(crate) unprotected: Vec<(Value, Value)>,
+    pub(crate) protected: Entries,
+    pub(crate) unprotected: Entries,
     pub(crate) payload: Vec<u8>,
 }
 

@@ -159,3 +159,182 @@ pub(crate) fn parse_svn(text: &str) -> Option<u64> {
     let plain = digits && (text == "0" || !text.starts_with('0'));
     plain.then(|| text.parse().ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Draught, Entries, Form, MEASUREMENT, Maker, SIGNED_AT};
+
+    fn read(maker: &Maker, says: &Draught) -> Result<Endorsement, UvmError> {
+        Signed::decode(&maker.sign(says)).map(|signed| signed.says)
+    }
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let maker = Maker::new();
+        let expected = Endorsement {
+            issuer: maker.did(),
+            feed: "ContainerPlat-AMD-UVM".to_owned(),
+            svn: 104,
+            measurement: MEASUREMENT,
+            signed_at: SIGNED_AT,
+        };
+        for form in [Form::Json, Form::Claims] {
+            assert_eq!(read(&maker, &maker.says(form)), Ok(expected.clone()), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn a_form_is_one_form() {
+        let maker = Maker::new();
+        for label in ["iss", "feed", "signingtime"] {
+            let mixed = maker.says(Form::Claims).set(label, maker.did());
+            assert_eq!(read(&maker, &mixed), Err(UvmError::Form));
+        }
+        let neither = maker.says(Form::Claims).without(15);
+        assert_eq!(read(&maker, &neither), Err(UvmError::Part("issuer")));
+    }
+
+    #[test]
+    fn what_is_not_protected_is_not_said() {
+        let maker = Maker::new();
+        for (label, part) in [("iss", "issuer"), ("feed", "feed"), ("signingtime", "signing time")]
+        {
+            let moved = maker.says(Form::Json).unprotect(label);
+            assert_eq!(read(&maker, &moved), Err(UvmError::Part(part)));
+        }
+        let moved = maker.says(Form::Claims).unprotect(15);
+        assert_eq!(read(&maker, &moved), Err(UvmError::Part("issuer")));
+        let moved = maker.says(Form::Json).unprotect(3);
+        assert_eq!(read(&maker, &moved), Err(UvmError::Part("content type")));
+    }
+
+    fn payload(maker: &Maker, members: &str) -> Result<u64, UvmError> {
+        let measurement = hex::encode(MEASUREMENT);
+        let text = format!(r#"{{{members}"x-ms-sevsnpvm-launchmeasurement":"{measurement}"}}"#);
+        let says = maker.says(Form::Json).payload(text.as_bytes());
+        read(maker, &says).map(|says| says.svn)
+    }
+
+    #[test]
+    fn a_version_is_a_number_and_both_ways_to_say_it_agree() {
+        let maker = Maker::new();
+        let version = |text: &str, number: &str| {
+            let text = format!(r#""x-ms-sevsnpvm-guestsvn":{text},"#);
+            let number = format!(r#""x-ms-sevsnpvm-guestsvn-int":{number},"#);
+            payload(
+                &maker,
+                &[text, number].into_iter().filter(|m| !m.contains(":,")).collect::<String>(),
+            )
+        };
+        assert_eq!(version("\"104\"", "104"), Ok(104));
+        assert_eq!(version("\"104\"", ""), Ok(104));
+        assert_eq!(version("", "104"), Ok(104));
+        assert_eq!(version("\"0\"", "0"), Ok(0));
+        assert_eq!(version("\"18446744073709551615\"", ""), Ok(u64::MAX));
+        let differ = UvmError::Versions { text: 22, number: 104 };
+        assert_eq!(version("\"22\"", "104"), Err(differ));
+
+        let missing = Err(UvmError::Part("security version"));
+        for text in [
+            "\"\"",
+            "\"+100\"",
+            "\"-1\"",
+            "\" 100\"",
+            "\"100 \"",
+            "\"0100\"",
+            "\"00\"",
+            "\"1e2\"",
+            "\"0x64\"",
+            "\"100.0\"",
+            "\"18446744073709551616\"",
+            "\"\\u0661\"",
+        ] {
+            assert_eq!(version(text, ""), missing, "{text}");
+            assert_eq!(version(text, "100"), missing, "{text}, whatever the number says");
+        }
+        assert_eq!(version("", ""), missing);
+        for number in ["104.0", "1e2", "-1", "18446744073709551616", "\"104\"", "true", "[104]"] {
+            assert_eq!(version("", number), Err(UvmError::Part("payload")), "{number}");
+        }
+        assert_eq!(version("104", ""), Err(UvmError::Part("payload")), "a number as text");
+    }
+
+    #[test]
+    fn members_stand_once() {
+        let maker = Maker::new();
+        let twice = r#""x-ms-sevsnpvm-guestsvn":"104","x-ms-sevsnpvm-guestsvn":"104","#;
+        assert_eq!(payload(&maker, twice), Err(UvmError::Part("payload")));
+        let twice = r#""x-ms-sevsnpvm-guestsvn-int":22,"x-ms-sevsnpvm-guestsvn-int":104,"#;
+        assert_eq!(payload(&maker, twice), Err(UvmError::Part("payload")));
+        let measurement = format!(
+            r#""x-ms-sevsnpvm-guestsvn":"104","x-ms-sevsnpvm-launchmeasurement":"{}","#,
+            "00".repeat(48)
+        );
+        assert_eq!(payload(&maker, &measurement), Err(UvmError::Part("payload")));
+        let another = r#""x-ms-sevsnpvm-guestsvn":"104","x-ms-new":[{"a":1}],"#;
+        assert_eq!(payload(&maker, another), Ok(104), "others are passed over");
+    }
+
+    #[test]
+    fn a_payload_is_one_document_of_the_stated_type() {
+        let maker = Maker::new();
+        let says = |payload: &[u8]| read(&maker, &maker.says(Form::Json).payload(payload));
+        let svn = r#""x-ms-sevsnpvm-guestsvn":"104""#;
+        let short = format!(r#"{{{svn},"x-ms-sevsnpvm-launchmeasurement":"5f"}}"#);
+        let deep = "[".repeat(10_000);
+        let none = format!("{{{svn}}}");
+        for wrong in [&b""[..], b"{}", b"[]", none.as_bytes(), short.as_bytes(), deep.as_bytes()] {
+            assert_eq!(says(wrong), Err(UvmError::Part("payload")));
+        }
+        let followed = [maker.says(Form::Json).payload.as_slice(), b"{}"].concat();
+        assert_eq!(says(&followed), Err(UvmError::Part("payload")));
+
+        let claims = || maker.says(Form::Claims);
+        assert_eq!(read(&maker, &claims().payload(&[1; 47])), Err(UvmError::Part("payload")));
+        assert_eq!(read(&maker, &claims().payload(&[1; 49])), Err(UvmError::Part("payload")));
+        for wrong in [
+            claims().without(259),
+            claims().set(259, "application/json"),
+            claims().set(3, "application/octet-stream"),
+            maker.says(Form::Json).set(3, "application/octet-stream"),
+        ] {
+            assert_eq!(read(&maker, &wrong), Err(UvmError::Part("content type")));
+        }
+        let bare = claims().without(259).set(3, "application/octet-stream");
+        assert!(read(&maker, &bare).is_ok(), "or without a hash envelope");
+        let other_hash = claims().set(258, -16);
+        assert!(read(&maker, &other_hash).is_err());
+    }
+
+    #[test]
+    fn times_and_claims_are_integers_that_are_there() {
+        let maker = Maker::new();
+        let time = |value: Value| read(&maker, &maker.says(Form::Json).set("signingtime", value));
+        let seconds = |value: Value| Value::Tag(1, Box::new(value));
+        let none = Err(UvmError::Part("signing time"));
+        assert!(time(seconds(1.into())).is_ok());
+        for wrong in [1.into(), seconds((-1).into()), seconds(1.5.into()), "2025".into()] {
+            assert_eq!(time(wrong), none);
+        }
+        assert_eq!(read(&maker, &maker.says(Form::Json).without("signingtime")), none);
+
+        let claims = |change: &dyn Fn(&mut Entries)| {
+            let says = maker.says(Form::Claims);
+            let all = says.protected.iter().find(|(label, _)| *label == 15.into());
+            let mut entries = all.unwrap().1.as_map().unwrap().clone();
+            change(&mut entries);
+            read(&maker, &says.set(15, Value::Map(entries)))
+        };
+        for (at, part) in [(0, "issuer"), (1, "feed"), (2, "signing time"), (3, "security version")]
+        {
+            assert_eq!(claims(&|all| drop(all.remove(at))), Err(UvmError::Part(part)));
+            let odd = claims(&|all| all[at].1 = 1.5.into());
+            assert_eq!(odd, Err(UvmError::Part(part)));
+        }
+        let twice = claims(&|all| all.push(("svn".into(), 200.into())));
+        assert_eq!(twice, Err(UvmError::Part("set of claims")));
+        let negative = claims(&|all| all[3].1 = (-1).into());
+        assert_eq!(negative, Err(UvmError::Part("security version")));
+    }
+}

@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
@@ -55,8 +56,29 @@ impl Verdict {
     }
 }
 
-/// Runs `pmc verify` offline; words that begin with `@` are files of the vectors.
+/// Lines of policies.
+const AUDIT: &str = "host_data = { unchecked = \"an audit\" }\n";
+const WITHOUT_ENDORSEMENT: &str =
+    "endorsement = { unchecked = \"recorded without its endorsement\" }\n";
+const YEARS_AGO: &str = "minimum_tcb = { unchecked = \"recorded years ago\" }\n\
+                         platform = { unchecked = \"recorded years ago\" }\n";
+
+/// A policy file with these lines.
+fn policy(lines: &[&str]) -> String {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("policy-{}.toml", FILES.fetch_add(1, Ordering::Relaxed));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, lines.concat()).unwrap();
+    path.display().to_string()
+}
+
+/// Runs `pmc verify` offline on a machine that was recorded without its endorsement, and is else as strict as can be.
 fn verify(words: &[&str]) -> Option<Verdict> {
+    verify_as(&[words, &["--policy", &policy(&[AUDIT, WITHOUT_ENDORSEMENT])]].concat())
+}
+
+/// Runs `pmc verify` offline; words that begin with `@` are files of the vectors.
+fn verify_as(words: &[&str]) -> Option<Verdict> {
     let folder = vectors()?;
     let words: Vec<String> = words
         .iter()
@@ -71,8 +93,17 @@ fn verify(words: &[&str]) -> Option<Verdict> {
 }
 
 fn accepted(words: &[&str]) {
-    let Some(verdict) = verify(words) else { return };
-    assert_eq!(verdict.status, 0, "{words:?}: {}", verdict.document);
+    verify(words).iter().for_each(accepts);
+}
+
+/// The same of a machine that was recorded years ago.
+fn accepted_of_old(words: &[&str]) {
+    let policy = policy(&[AUDIT, WITHOUT_ENDORSEMENT, YEARS_AGO]);
+    verify_as(&[words, &["--policy", &policy]].concat()).iter().for_each(accepts);
+}
+
+fn accepts(verdict: &Verdict) {
+    assert_eq!(verdict.status, 0, "{}", verdict.document);
     assert_eq!(verdict.document["verdict"], "accepted");
     assert_eq!(verdict.document["anchors"], "production");
     assert!(verdict.with("failed").is_empty());
@@ -89,31 +120,16 @@ fn refused(words: &[&str], by: &[&str]) {
     assert_eq!(verdict.with("failed"), by, "{words:?}");
 }
 
-/// A policy file that accepts what was recorded years ago.
-fn of_old_machines() -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let text = "host_data = { unchecked = \"an audit\" }\n\
-                minimum_tcb = { unchecked = \"recorded years ago\" }\n\
-                platform = { unchecked = \"recorded years ago\" }\n";
-    std::fs::write(file.path(), text).unwrap();
-    file
-}
-
 #[test]
 fn recorded_machines_are_accepted_from_raw_parts() {
     let old = ["--report", "@trustee/snp/test-report.bin", "--certs", "@trustee/snp/test-vcek.der"];
     refused(&old, &["R4", "T2"]);
-    let policy = of_old_machines();
-    accepted(&[old.as_slice(), &["--policy", policy.path().to_str().unwrap()]].concat());
+    accepted_of_old(&old);
     for certs in ["@aci-reports/milan_vcek.pem", "@aci-reports/milan_vcek_reissued.pem"] {
         accepted(&["--report", "@aci-reports/milan_attestation_report.bin", "--certs", certs]);
     }
-    accepted(&[
-        "--report",
-        "@aci-reports/genoa_attestation_report.bin",
-        "--certs",
-        "@aci-reports/genoa_vcek.pem",
-    ]);
+    let genoa = "@aci-reports/genoa_attestation_report.bin";
+    accepted(&["--report", genoa, "--certs", "@aci-reports/genoa_vcek.pem"]);
 }
 
 const SET_A: [&str; 8] = [
@@ -129,16 +145,57 @@ const SET_A: [&str; 8] = [
 
 #[test]
 fn a_complete_set_is_accepted_as_azure_mounts_it() {
-    refused(&SET_A, &["R4", "T2"]);
-    let policy = of_old_machines();
-    let words = [SET_A.as_slice(), &["--policy", policy.path().to_str().unwrap()]].concat();
-    accepted(&words);
-    let Some(verdict) = verify(&words) else { return };
-    // Until endorsements are verified, the verdict says that they are not.
-    let unchecked =
-        ["C6", "U1", "U4", "R4", "R7", "T2", "P10", "P6", "P7", "P8", "P9", "B1", "B2", "B3"];
+    let policy = policy(&[AUDIT, YEARS_AGO, "endorsement = { minimum_svn = 22 }\n"]);
+    let words = [SET_A.as_slice(), &["--policy", &policy]].concat();
+    let Some(verdict) = verify_as(&words) else { return };
+    accepts(&verdict);
+    let unchecked = ["C6", "R4", "R7", "T2", "P10", "P6", "P7", "P8", "P9", "B1", "B2", "B3"];
     assert_eq!(verdict.with("unchecked"), unchecked);
-    assert!(verdict.with("passed").contains(&"P11"), "the policy is the one of HOST_DATA");
+    let passed = verdict.with("passed");
+    assert!(passed.contains(&"P11"), "the policy is the one of HOST_DATA");
+    assert!(["U1", "U2", "U3", "U4", "U5", "U6"].iter().all(|id| passed.contains(id)));
+}
+
+#[test]
+fn without_a_word_about_it_an_endorsement_must_be_there_and_recent() {
+    let policy = policy(&[AUDIT, YEARS_AGO]);
+    let failed = |words: &[&str]| {
+        let verdict = verify_as(&[words, &["--policy", &policy]].concat())?;
+        Some((verdict.status, verdict.with("failed").into_iter().map(str::to_owned).collect()))
+    };
+    let Some(of_all) = failed(&SET_A) else { return };
+    assert_eq!(of_all, (1, vec!["U4".to_owned()]));
+    assert_eq!(failed(&SET_A[..4]).unwrap(), (1, vec!["U1".to_owned()]));
+}
+
+/// What `pmc policy init` draws up accepts what it was drawn up from, and nothing else.
+#[test]
+fn a_policy_is_drawn_up_from_recorded_evidence() {
+    let Some(folder) = vectors() else { return };
+    let file = |name: &str| folder.join(name).display().to_string();
+    let init = |report: &str, certs: &str| {
+        pmc(&["policy", "init", "--report", &file(report), "--certs", &file(certs), "--at", DAY])
+    };
+    let milan = ["aci-reports/milan_attestation_report.bin", "aci-reports/milan_vcek.pem"];
+    let drawn = init(milan[0], milan[1]);
+    assert_eq!(drawn.status.code(), Some(0), "{}", String::from_utf8_lossy(&drawn.stderr));
+    let text = String::from_utf8(drawn.stdout).unwrap();
+    assert!(text.contains("4f4448c67f3c8dfc8de8a5e37125d807"), "{text}");
+    assert!(text.contains("[minimum_tcb.milan]") && text.contains("microcode = 219"), "{text}");
+    assert!(text.contains("5feee30d"), "without an endorsement the measurement is pinned: {text}");
+
+    let path = policy(&[&text]);
+    let at = |name: &str| format!("@{name}");
+    let own = verify_as(&["--report", &at(milan[0]), "--certs", &at(milan[1]), "--policy", &path]);
+    accepts(&own.unwrap());
+    let genoa = ["@aci-reports/genoa_attestation_report.bin", "@aci-reports/genoa_vcek.pem"];
+    let other = verify_as(&["--report", genoa[0], "--certs", genoa[1], "--policy", &path]).unwrap();
+    assert_eq!((other.status, other.with("failed")), (1, vec!["T2"]), "no row for its generation");
+
+    let debug = init("go-sev-guest/testdata/attestation.bin", "go-sev-guest/testdata/vcek.testcer");
+    assert_eq!(debug.status.code(), Some(1));
+    let why = String::from_utf8(debug.stderr).unwrap();
+    assert!(why.contains("P1") && why.contains("refuses the deployment itself"), "{why}");
 }
 
 #[test]
@@ -183,6 +240,8 @@ fn a_table_is_for_people_and_says_what_to_do() {
         &file("go-sev-guest/testdata/attestation.bin"),
         "--certs",
         &file("go-sev-guest/testdata/vcek.testcer"),
+        "--policy",
+        &policy(&[AUDIT, WITHOUT_ENDORSEMENT]),
     ]);
     let text = String::from_utf8(output.stdout).unwrap();
     for words in

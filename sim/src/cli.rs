@@ -44,7 +44,7 @@ pub struct Common {
     /// Folder that caches derived RSA keys; without it they are searched for at every start
     #[arg(long, value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
-    /// Folder to write the anchors into: amd-root.pem, tls-ca.pem and their like
+    /// Folder to write the anchors into: anchors.pem, tls-ca.pem and their like
     #[arg(long, value_name = "DIR", global = true)]
     pub out: Option<PathBuf>,
 }

@@ -55,7 +55,7 @@
 //! identifiers in every process, so that separate containers form one world. Certificates and
 //! endorsements are the same bytes every time; tokens carry the time, and what a vault makes at
 //! run time (wrappings, keys made through its API) is random. Whoever knows the seed owns the
-//! world, so no verifier in production may trust it: its anchors are `amd-root.pem`,
+//! world, so no verifier in production may trust it: its anchors are `anchors.pem`,
 //! `uvm-did.txt` and `tls-ca.pem` in the world's folder, and nothing else.
 //!
 //! RSA keys of 4096 bits take seconds to find; give a state folder and they are found once.

@@ -182,3 +182,205 @@ fn signing_time(s: &Subject) -> Outcome {
     let to = to.min(s.at);
     Outcome::of((from..=to).contains(&signed_at), format!("from {from} to {to}"), signed_at)
 }
+
+#[cfg(test)]
+mod tests {
+    use ciborium::Value;
+    use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
+
+    use super::*;
+    use crate::testing::{Draft, Draught, Form, MEASUREMENT, Maker, SIGNED_AT, for_containers};
+
+    const NOW: u64 = SIGNED_AT + 1000;
+
+    fn subject(maker: &Maker, says: &Draught) -> Subject {
+        Subject {
+            signed: Signed::decode(&maker.sign(says)).unwrap(),
+            believed: vec![maker.did()],
+            policy: EndorsementPolicy::default(),
+            measurement: MEASUREMENT,
+            at: NOW,
+        }
+    }
+
+    fn failed(subject: &Subject) -> Vec<&'static str> {
+        let failed = |finding: &Finding| matches!(finding.outcome, Outcome::Failed { .. });
+        let findings = check::run(&CHECKS, subject);
+        findings.into_iter().filter(failed).map(|finding| finding.check.id).collect()
+    }
+
+    fn failed_of(maker: &Maker) -> Vec<&'static str> {
+        failed(&subject(maker, &maker.says(Form::Json)))
+    }
+
+    fn drafts() -> [Draft; 3] {
+        [
+            Draft::leaf("leaf").rsa().with(for_containers),
+            Draft::authority("intermediate", Some(0)),
+            Draft::authority("root", None),
+        ]
+    }
+
+    #[test]
+    fn an_endorsement_of_this_guest_passes_every_row() {
+        let maker = Maker::new();
+        for form in [Form::Json, Form::Claims] {
+            assert_eq!(failed(&subject(&maker, &maker.says(form))), [""; 0], "{form:?}");
+        }
+    }
+
+    #[test]
+    fn u1_fails_alone_for_another_signature() {
+        let maker = Maker::new();
+        let mut bytes = maker.sign(&maker.says(Form::Json));
+        *bytes.last_mut().unwrap() ^= 1;
+        let mut subject = subject(&maker, &maker.says(Form::Json));
+        subject.signed = Signed::decode(&bytes).unwrap();
+        assert_eq!(failed(&subject), ["U1"]);
+    }
+
+    #[test]
+    fn u1_fails_alone_when_an_issuer_did_not_live_at_the_time_of_signing() {
+        let [leaf, intermediate, root] = drafts();
+        let over = |params: &mut rcgen::CertificateParams| {
+            params.not_after = rcgen::date_time_ymd(2025, 2, 1);
+        };
+        assert_eq!(failed_of(&Maker::of([leaf, intermediate.with(over), root])), ["U1"]);
+    }
+
+    #[test]
+    fn u2_fails_alone_for_an_issuer_that_is_not_believed() {
+        let maker = Maker::new();
+        let mut subject = subject(&maker, &maker.says(Form::Json));
+        subject.believed = vec![Maker::new().did()];
+        assert_eq!(failed(&subject), ["U2"], "another root");
+        subject.believed = vec![];
+        assert_eq!(failed(&subject), ["U2"], "nobody");
+    }
+
+    #[test]
+    fn u2_fails_alone_for_a_believed_name_that_the_chain_does_not_bear() {
+        let (microsoft, forger) = (Maker::new(), Maker::new());
+        let says = forger.says(Form::Json).set("iss", microsoft.did());
+        let mut subject = subject(&forger, &says);
+        subject.believed = vec![microsoft.did()];
+        assert_eq!(failed(&subject), ["U2"]);
+    }
+
+    #[test]
+    fn a_believed_root_that_is_only_appended_convinces_nobody() {
+        let (microsoft, forger) = (Maker::new(), Maker::new());
+        let chain = [forger.chain.as_slice(), &microsoft.chain[2..]].concat();
+        let chain = chain.iter().map(|one| Value::Bytes(one.der().to_vec())).collect();
+        let says = forger.says(Form::Json).set("iss", microsoft.did()).set(33, Value::Array(chain));
+        let mut subject = subject(&forger, &says);
+        subject.believed = vec![microsoft.did()];
+        assert_eq!(failed(&subject), ["U1", "U2"]);
+    }
+
+    #[test]
+    fn u2_fails_alone_for_a_leaf_that_is_for_something_else() {
+        let [leaf, intermediate, root] = drafts();
+        let none = leaf.with(|params| params.extended_key_usages.clear());
+        let above = intermediate.with(for_containers);
+        assert_eq!(failed_of(&Maker::of([none, above, root])), ["U2"], "only its issuer is for it");
+
+        let [leaf, intermediate, root] = drafts();
+        let any =
+            leaf.with(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]);
+        assert_eq!(
+            failed_of(&Maker::of([any, intermediate, root])),
+            ["U2"],
+            "for anything is not it"
+        );
+
+        let [leaf, intermediate, root] = drafts();
+        let agrees = leaf.with(|params| params.key_usages = vec![KeyUsagePurpose::KeyAgreement]);
+        assert_eq!(
+            failed_of(&Maker::of([agrees, intermediate, root])),
+            ["U2"],
+            "not for signatures"
+        );
+    }
+
+    #[test]
+    fn a_root_that_signs_by_itself_is_no_chain() {
+        let root = Draft::authority("root", None).rsa().with(for_containers);
+        let certificate = root.self_signed();
+        let maker = Maker {
+            chain: vec![certificate; 3],
+            drafts: {
+                let [_, b, c] = drafts();
+                [root, b, c]
+            },
+        };
+        for length in [1, 2] {
+            let chain = maker.chain[..length].iter().map(|one| Value::Bytes(one.der().to_vec()));
+            let says = maker.says(Form::Json).set(33, Value::Array(chain.collect()));
+            assert_eq!(failed(&subject(&maker, &says)), ["U1", "U2"], "{length} times");
+        }
+    }
+
+    #[test]
+    fn a_policy_narrows_who_is_believed_and_adds_nobody() {
+        let maker = Maker::new();
+        let mut subject = subject(&maker, &maker.says(Form::Json));
+        subject.policy.issuers = Some(vec![maker.did()]);
+        assert_eq!(failed(&subject), [""; 0]);
+        for narrow in [vec![], vec![Maker::new().did()], vec![format!("{}#0", maker.did())]] {
+            subject.policy.issuers = Some(narrow);
+            assert_eq!(failed(&subject), ["U2"]);
+        }
+        subject.policy.issuers = Some(vec![maker.did()]);
+        subject.believed = vec![];
+        assert_eq!(failed(&subject), ["U2"], "a policy is no anchor");
+    }
+
+    #[test]
+    fn u3_fails_alone_for_another_feed() {
+        let maker = Maker::new();
+        for feed in ["ContainerPlat-AMD-UVM2", "containerplat-amd-uvm", ""] {
+            let says = maker.says(Form::Json).set("feed", feed);
+            assert_eq!(failed(&subject(&maker, &says)), ["U3"], "{feed}");
+        }
+    }
+
+    #[test]
+    fn u4_fails_alone_for_an_older_version() {
+        let maker = Maker::new();
+        let mut subject = subject(&maker, &maker.says(Form::Claims));
+        subject.policy.minimum_svn = 104;
+        assert_eq!(failed(&subject), [""; 0]);
+        subject.policy.minimum_svn = 105;
+        assert_eq!(failed(&subject), ["U4"]);
+    }
+
+    #[test]
+    fn u5_fails_alone_for_another_measurement() {
+        let maker = Maker::new();
+        let mut subject = subject(&maker, &maker.says(Form::Claims));
+        subject.measurement[47] ^= 1;
+        assert_eq!(failed(&subject), ["U5"]);
+    }
+
+    #[test]
+    fn u6_fails_alone_for_a_signature_from_the_future() {
+        let maker = Maker::new();
+        let mut subject = subject(&maker, &maker.says(Form::Json));
+        subject.at = SIGNED_AT;
+        assert_eq!(failed(&subject), [""; 0]);
+        subject.at = SIGNED_AT - 1;
+        assert_eq!(failed(&subject), ["U6"]);
+    }
+
+    #[test]
+    fn a_signature_outside_its_leafs_life_fails_with_its_path() {
+        let maker = Maker::new();
+        for seconds in [0, SIGNED_AT - 366 * 86_400, SIGNED_AT + 366 * 86_400] {
+            let time = Value::Tag(1, Box::new(seconds.into()));
+            let mut subject = subject(&maker, &maker.says(Form::Json).set("signingtime", time));
+            subject.at = u64::MAX;
+            assert_eq!(failed(&subject), ["U1", "U6"], "{seconds}");
+        }
+    }
+}

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use attestation::policy::{Expect, Generation, Hex, MinimumTcb, Policy};
+use attestation::policy::{EndorsementPolicy, Expect, Generation, Hex, MinimumTcb, Policy};
+use attestation::tcb::Tcb;
+use attestation::uvm::Endorsement;
 use attestation::{Anchors, Evidence, Guest, Rejected, Trust, appraise, verify};
 use clap::{Args, Subcommand};
 
@@ -73,17 +75,35 @@ fn drawn_up(
     at: u64,
 ) -> Result<(Policy, Option<Rejected>), Failure> {
     let verified = verify(evidence, anchors, at).map_err(|error| Failure::refused(&error))?;
-    let policy = reference_values(verified.value());
     let unbound = Expect::unchecked("a policy says nothing about one connection");
-    let refused = appraise(verified, &policy, &unbound).err();
-    Ok((policy, refused))
+    let mut policy = reference_values(verified.value());
+    policy.endorsement = match &evidence.uvm {
+        None => {
+            let measurement = Hex(verified.value().report.measurement());
+            policy.measurement = Expect::Value(vec![measurement]);
+            Expect::unchecked("the deployment brought none; its measurement is pinned instead")
+        }
+        Some(_) => Expect::Value(EndorsementPolicy::default()),
+    };
+    match appraise(verified, &policy, &unbound) {
+        Err(rejected) => Ok((policy, Some(rejected))),
+        Ok(appraised) => {
+            if let Some(endorsement) = appraised.endorsement() {
+                let Endorsement { issuer, feed, svn, .. } = endorsement.value().clone();
+                let issuers = Some(vec![issuer]);
+                policy.endorsement =
+                    Expect::Value(EndorsementPolicy { issuers, feed, minimum_svn: svn });
+            }
+            Ok((policy, None))
+        }
+    }
 }
 
 /// As strict as the built-in policy, and for this deployment alone.
 fn reference_values(guest: &Guest) -> Policy {
     let product = guest.vek.product;
     let tcbs = guest.report.tcbs(product);
-    let lower = |of: fn(&attestation::tcb::Tcb) -> u8| of(&tcbs.reported).min(of(&tcbs.launch));
+    let lower = |of: fn(&Tcb) -> u8| of(&tcbs.reported).min(of(&tcbs.launch));
     let minimum = MinimumTcb {
         fmc: lower(|tcb| tcb.fmc),
         bootloader: lower(|tcb| tcb.bootloader),

@@ -141,9 +141,9 @@ fn a_log_of_somebody_else_is_refused_whole() {
     let (anchors, policy) = (place.group.anchors(), place.group.policy());
     assert!(!refused(&Anchors::production(), &policy).is_empty());
     assert!(!refused(&Group::of_seed("another world", "").anchors(), &policy).is_empty());
-    let twin = Policy::for_host_data(Expect::Value(vec![Hex([0; 32])]));
+    let twin = Policy { host_data: Expect::Value(vec![Hex([0; 32])]), ..policy.clone() };
     assert_eq!(refused(&anchors, &twin).len(), 1);
-    let nobody = Policy::for_host_data(Expect::Value(vec![]));
+    let nobody = Policy { host_data: Expect::Value(vec![]), ..policy };
     assert_eq!(refused(&anchors, &nobody).len(), 1);
 }
 

@@ -22,6 +22,8 @@ pub const AMD_ROOT: &str = "amd-root.pem";
 pub const AMD_CHAIN: &str = "amd-chain.pem";
 /// The file with the root of the HTTPS servers.
 pub const TLS_CA: &str = "tls-ca.pem";
+/// The file with everything that a verifier needs: the ARKs, their ASKs, and the root of the image's signer.
+pub const ANCHORS: &str = "anchors.pem";
 /// The file with the did:x509 of the image's signer.
 pub const UVM_DID: &str = "uvm-did.txt";
 /// The file with the HOST_DATA of the first group, hexadecimal.
@@ -96,6 +98,8 @@ impl Foundation {
         let chain =
             authorities.iter().map(|amd| amd.chain_pem()).collect::<Result<String, PkiError>>()?;
         write(folder, AMD_ROOT, &roots)?;
+        let endorser = certificate::to_pem_chain(self.uvm.chain().last())?;
+        write(folder, ANCHORS, &format!("{chain}{endorser}"))?;
         write(folder, AMD_CHAIN, &chain)?;
         self.write_tls_ca(folder)?;
         write(folder, UVM_DID, self.uvm.did())

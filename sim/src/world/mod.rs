@@ -20,7 +20,9 @@ pub use config::{
     ANY_PORT, GroupConfig, HttpsConfig, ModelServerConfig, VaultServerConfig, WorldConfig,
     aci_release_policy,
 };
-pub use foundation::{AMD_CHAIN, AMD_ROOT, Foundation, HOST_DATA, TLS_CA, UVM_DID, https_url};
+pub use foundation::{
+    AMD_CHAIN, AMD_ROOT, ANCHORS, Foundation, HOST_DATA, TLS_CA, UVM_DID, https_url,
+};
 pub use group::Group;
 
 use crate::clock;
@@ -166,7 +168,7 @@ impl World {
         })
     }
 
-    /// The folder with `amd-root.pem`, `amd-chain.pem`, `tls-ca.pem`, `uvm-did.txt`,
+    /// The folder with `anchors.pem`, `amd-root.pem`, `amd-chain.pem`, `tls-ca.pem`, `uvm-did.txt`,
     /// `host-data.txt` and one folder a group below `groups/`.
     #[must_use]
     pub fn folder(&self) -> &Path {
