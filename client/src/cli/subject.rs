@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use attestation::bundle::{self, Bundle};
+use attestation::policy::Hex;
 use attestation::{Anchors, Evidence, Expect, Policy};
 use clap::Args;
 
@@ -12,12 +13,15 @@ use crate::offline::{self, Parts};
 
 /// Options that say what.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["url", "evidence", "report"])]
 pub(super) struct Subject {
     /// The server: https://host[:port].
+    #[arg(
+        required_unless_present_any = ["evidence", "report"],
+        conflicts_with_all = ["evidence", "report"]
+    )]
     url: Option<Target>,
     /// A saved proof, as `pmc verify URL --save FILE` writes it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "report")]
     evidence: Option<PathBuf>,
     /// A report: raw, hexadecimal or base64. Needs --certs.
     #[arg(long, value_name = "FILE", requires = "certs")]
@@ -42,6 +46,17 @@ pub(super) enum Found {
 }
 
 impl Subject {
+    /// Which enforcement policies stand where nobody names one. A server, or a proof of one, is nobody's until somebody
+    /// says whose: there is no group that everybody means. An auditor of files wants to see what is there, and the
+    /// verdict says that nobody looked.
+    pub(super) fn unnamed(&self) -> Expect<Vec<Hex<32>>> {
+        if self.report.is_some() {
+            Expect::unchecked("neither --host-data nor --policy is given")
+        } else {
+            Expect::Value(Vec::new())
+        }
+    }
+
     /// Asks the server, or reads the files. Nothing is judged.
     pub(super) fn find(&self, anchors: &Anchors) -> Result<Found, Failure> {
         match (&self.url, &self.evidence, &self.report, &self.certs) {

@@ -6,7 +6,9 @@ use attestation::bundle::Bundle;
 use attestation::connection::{ConnectionError, judge};
 use attestation::policy::Hex;
 use attestation::wire::Manifest;
-use attestation::{Anchors, Appraised, Evidence, Expect, Finding, Rejected, appraise, verify};
+use attestation::{
+    Anchors, Appraised, Evidence, Expect, Finding, Policy, Rejected, appraise, verify,
+};
 use clap::Args;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -50,6 +52,7 @@ pub(super) fn time_of(text: &str) -> Result<u64, String> {
 /// Runs the command.
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let anchors = options.expectations.anchors()?;
+    let policy = options.expectations.policy(options.subject.unnamed())?;
     let at = options.at.unwrap_or_else(clock::unix_now);
     match options.subject.find(&anchors)? {
         Found::Proof(bundle) => {
@@ -57,41 +60,42 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
                 std::fs::write(path, bundle.to_json())
                     .map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))?;
             }
-            proof(options, &bundle, &anchors, at)
+            proof(options, &bundle, &anchors, &policy, at)
         }
-        Found::Evidence(evidence) => files(options, &evidence, &anchors, at),
+        Found::Evidence(evidence) => files(options, &evidence, &anchors, &policy, at),
     }
 }
 
-fn proof(options: &Options, bundle: &Bundle, anchors: &Anchors, at: u64) -> Result<(), Failure> {
-    // Who is allowed must be said by name: there is no group that everybody means.
-    let policy = options.expectations.policy(Expect::Value(Vec::new()))?;
+fn proof(
+    options: &Options,
+    bundle: &Bundle,
+    anchors: &Anchors,
+    policy: &Policy,
+    at: u64,
+) -> Result<(), Failure> {
     let manifest: Option<Manifest> = serde_json::from_slice(&bundle.answer.manifest).ok();
     let mut facts = vec![("endpoint", json!(bundle.endpoint)), ("taken at", json!(bundle.time))];
     facts.extend(manifest.map(|manifest| ("manifest", json!(manifest))));
-    match judge(&bundle.answer, &bundle.observed(), anchors, &policy, at) {
+    match judge(&bundle.answer, &bundle.observed(), anchors, policy, at) {
         Ok(proven) => show(options, at, Ok(&proven.appraised), facts),
         Err(ConnectionError::Rejected(rejected)) => show(options, at, Err(&rejected), facts),
         Err(error) => Err(Failure::refused(&error)),
     }
 }
 
-/// An auditor who gives no expectation wants to see what is there: that is shown as unchecked, with the reason.
 fn files(
     options: &Options,
     evidence: &Evidence,
     anchors: &Anchors,
+    policy: &Policy,
     at: u64,
 ) -> Result<(), Failure> {
-    let policy = options
-        .expectations
-        .policy(Expect::unchecked("neither --host-data nor --policy is given"))?;
     let report_data = options.report_data.map_or_else(
         || Expect::unchecked("no --report-data is given: nothing says what it is bound to"),
         |Hex(data)| Expect::Value(data),
     );
-    let outcome = verify(evidence, anchors, at)
-        .and_then(|verified| appraise(verified, &policy, &report_data));
+    let outcome =
+        verify(evidence, anchors, at).and_then(|verified| appraise(verified, policy, &report_data));
     show(options, at, outcome.as_ref(), Vec::new())
 }
 
