@@ -4,6 +4,7 @@
 use std::fmt::{self, Display};
 
 use crate::certificate::{Certificate, CertificateError};
+use crate::crl::Crl;
 use crate::product::Product;
 
 /// SHA-256 of AMD's root certificates (ARK, DER) as published at kdsintf.amd.com, compared with five
@@ -32,11 +33,12 @@ impl Display for Trust {
     }
 }
 
-/// The roots that a verifier believes.
+/// The roots that a verifier believes, and the revocation lists that it brings.
 #[derive(Clone, Debug)]
 pub struct Anchors {
     trust: Trust,
     roots: Vec<Root>,
+    lists: Vec<Crl>,
 }
 
 /// AMD's root and intermediate of one generation.
@@ -64,7 +66,15 @@ impl Anchors {
                 .expect("a constant of 64 hexadecimal digits");
             Root { product, ark_sha256, chain: built_in(ask).chain(built_in(ark)).collect() }
         });
-        Self { trust: Trust::Production, roots: roots.into() }
+        Self { trust: Trust::Production, roots: roots.into(), lists: Vec::new() }
+    }
+
+    /// The same with a revocation list that the verifier brings, beside whatever the evidence does. It counts
+    /// for chains of the root that it names, and refuses them if that root did not sign it.
+    #[must_use]
+    pub fn with_list(mut self, list: Crl) -> Self {
+        self.lists.push(list);
+        self
     }
 
     /// Whether these are the published ones.
@@ -81,6 +91,11 @@ impl Anchors {
     /// ASK and ARK of a generation as this verifier knows them, for evidence that brings none.
     pub(crate) fn chain(&self, product: Product) -> Option<&[Certificate]> {
         self.of(product).map(|root| root.chain.as_slice()).find(|chain| chain.len() == 2)
+    }
+
+    /// The revocation lists that name this root.
+    pub(crate) fn lists<'a>(&'a self, root: &'a Certificate) -> impl Iterator<Item = &'a Crl> {
+        self.lists.iter().filter(|list| list.names_as_issuer(root))
     }
 
     fn of(&self, product: Product) -> impl Iterator<Item = &Root> {
@@ -149,7 +164,7 @@ pub mod danger {
                     }
                 })
                 .collect();
-            Ok(super::Anchors { trust: Trust::NotProduction, roots })
+            Ok(super::Anchors { trust: Trust::NotProduction, roots, lists: Vec::new() })
         }
     }
 }

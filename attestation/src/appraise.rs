@@ -46,8 +46,9 @@ pub fn appraise(
     policy: &Policy,
     demand: impl Into<Demand>,
 ) -> Result<Appraised, Rejected> {
+    let at = verified.at();
     let (guest, mut findings, trust) = verified.into_parts();
-    let subject = Subject { guest, policy: policy.clone(), demand: demand.into() };
+    let subject = Subject { guest, policy: policy.clone(), demand: demand.into(), at };
     findings.extend(TABLES.iter().flat_map(|rows| check::run(rows, &subject)));
     let findings = check::judge(findings, trust)?;
     Ok(Appraised { guest: subject.guest, findings, trust })

@@ -7,6 +7,7 @@ use attestation::{Anchors, Expect, Policy, danger};
 use clap::Args;
 
 use super::Failure;
+use crate::offline;
 
 /// Options that say whom to believe and what to accept.
 #[derive(Debug, Args)]
@@ -20,11 +21,21 @@ pub(super) struct Expectations {
     /// DANGER: believe the ARKs in this PEM file instead of AMD's, for simulations.
     #[arg(long, value_name = "PEM")]
     danger_anchors: Option<PathBuf>,
+    /// AMD's revocation list (PEM or DER), beside whatever the evidence brings; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    crl: Vec<PathBuf>,
 }
 
 impl Expectations {
     /// The anchors to hold.
     pub(super) fn anchors(&self) -> Result<Anchors, Failure> {
+        self.crl.iter().try_fold(self.roots()?, |anchors, path| {
+            let list = offline::list(path).map_err(|error| Failure::unusable(&error))?;
+            Ok(anchors.with_list(list))
+        })
+    }
+
+    fn roots(&self) -> Result<Anchors, Failure> {
         let Some(path) = &self.danger_anchors else { return Ok(Anchors::production()) };
         let text = text_of(path)?;
         danger::Anchors::from_pem(&text)
