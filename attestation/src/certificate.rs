@@ -219,6 +219,18 @@ impl Certificate {
         (key.algorithm.oid == RSA_ENCRYPTION).then(|| key.subject_public_key.as_bytes())?
     }
 
+    /// The bytes that the signature covers.
+    #[must_use]
+    pub fn signed_part(&self) -> &[u8] {
+        self.der.get(self.signed.clone()).unwrap_or_default()
+    }
+
+    /// The signature; empty if it is not of whole bytes.
+    #[must_use]
+    pub fn signature(&self) -> &[u8] {
+        self.inner.signature.as_bytes().unwrap_or_default()
+    }
+
     /// Whether `issuer` signed it with RSASSA-PSS, SHA-384 and a salt of 48 bytes, the only way AMD does.
     ///
     /// # Errors
@@ -227,10 +239,9 @@ impl Certificate {
     pub fn verify_pss_sha384(&self, issuer: &Self) -> Result<(), BadSignature> {
         let outside = &self.inner.signature_algorithm;
         let as_amd_does = is_pss_sha384(outside, &self.inner.tbs_certificate.signature);
-        match (as_amd_does, issuer.rsa_key(), self.inner.signature.as_bytes()) {
-            (true, Some(key), Some(signature)) => {
-                let signed = self.der.get(self.signed.clone()).ok_or(BadSignature)?;
-                crypto::verify_pss_sha384(key, signed, signature)
+        match issuer.rsa_key() {
+            Some(key) if as_amd_does => {
+                crypto::verify_pss_sha384(key, self.signed_part(), self.signature())
             }
             _ => Err(BadSignature),
         }

@@ -15,8 +15,8 @@ use attestation::product::Product;
 use attestation::report::SigningKey;
 use attestation::vek::Vek;
 use attestation::{
-    Anchors, Appraised, Evidence, Expect, Guest, Outcome, Policy, Rejected, Trust, Verified,
-    appraise, verify,
+    Anchors, Appraised, Endorser, Evidence, Expect, Guest, Outcome, Policy, Rejected, Trust,
+    Verified, appraise, verify,
 };
 
 /// 2026-11-22, the day that INDEX.md judges at.
@@ -220,6 +220,17 @@ fn amds_list_clears_a_machine_while_it_is_current() {
     let anchors = Anchors::production().with_list(Crl::from_der(&milan).unwrap());
     let verified = verify(&evidence, &anchors, in_march_2026).unwrap();
     assert!(accepted(verified, &required).is_ok(), "the verifier's own list");
+}
+
+#[test]
+fn an_endorser_outlives_a_new_certificate_for_its_key() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let (first, reissued) = (PAIRS[3], PAIRS[4]);
+    let first = vectors.evidence(first.1, first.2);
+    let endorser = Endorser::of(&first, &Anchors::production()).ok().unwrap();
+    assert!(endorser.verify(&vectors.evidence(reissued.1, reissued.2), NOW).is_ok());
+    let other = PAIRS[5];
+    assert!(endorser.verify(&vectors.evidence(other.1, other.2), NOW).is_err(), "another machine");
 }
 
 #[test]

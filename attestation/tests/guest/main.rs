@@ -8,6 +8,7 @@
 )]
 
 mod case;
+mod endorser;
 mod pki;
 mod revocation;
 mod rows;

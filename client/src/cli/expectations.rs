@@ -105,6 +105,14 @@ mod tests {
         let built_in = Policy::for_host_data(Expect::Value(vec![]));
         assert_eq!(silent, built_in, "what is not said is as strict as it can be");
 
+        // As the documentation of `attestation::policy` has it.
+        let parts = "host_data = []\nvmpl = { unchecked = \"a paravisor\" }\n[minimum_tcb.milan]\n\
+                     bootloader = 4\ntee = 0\nsnp = 24\nmicrocode = 219\n[guest_policy]\n\
+                     required = [\"single-socket\"]\n[firmware]\n\
+                     minimum = { major = 1, minor = 55, build = 29 }\n[revocation]\n\
+                     list = \"required\"\n";
+        assert!(parse(parts, path).is_ok());
+
         let json = r#"{"host_data":{"unchecked":"looking"},"minimum_tcb":{"milan":{"bootloader":3,"tee":0,"snp":8,"microcode":115}}}"#;
         assert!(parse(json, path).is_ok());
     }
