@@ -4,6 +4,7 @@
 use std::fmt::{self, Display};
 
 use crate::certificate::{Certificate, CertificateError};
+use crate::crl::Crl;
 use crate::product::Product;
 
 /// SHA-256 of AMD's root certificates (ARK, DER) as published at kdsintf.amd.com, compared with five
@@ -37,13 +38,14 @@ impl Display for Trust {
     }
 }
 
-/// The roots that a verifier believes.
+/// The roots that a verifier believes, and the revocation lists that it brings.
 #[derive(Clone, Debug)]
 pub struct Anchors {
     trust: Trust,
     roots: Vec<Root>,
     /// Issuers of endorsements of utility VMs: did:x509.
     endorsers: Vec<String>,
+    lists: Vec<Crl>,
 }
 
 /// AMD's root and intermediate of one generation.
@@ -75,7 +77,16 @@ impl Anchors {
             trust: Trust::Production,
             roots: roots.into(),
             endorsers: vec![MICROSOFT_ENDORSER.to_owned()],
+            lists: Vec::new(),
         }
+    }
+
+    /// The same with a revocation list that the verifier brings, beside whatever the evidence does. It counts
+    /// for chains of the root that it names, and refuses them if that root did not sign it.
+    #[must_use]
+    pub fn with_list(mut self, list: Crl) -> Self {
+        self.lists.push(list);
+        self
     }
 
     /// Whether these are the published ones.
@@ -97,6 +108,11 @@ impl Anchors {
     /// The issuers whose endorsements of utility VMs are believed: did:x509, to be compared byte for byte.
     pub(crate) fn endorsers(&self) -> &[String] {
         &self.endorsers
+    }
+
+    /// The revocation lists that name this root.
+    pub(crate) fn lists<'a>(&'a self, root: &'a Certificate) -> impl Iterator<Item = &'a Crl> {
+        self.lists.iter().filter(|list| list.names_as_issuer(root))
     }
 
     fn of(&self, product: Product) -> impl Iterator<Item = &Root> {
@@ -171,7 +187,8 @@ pub mod danger {
                     }
                 })
                 .collect();
-            Ok(super::Anchors { trust: Trust::NotProduction, roots, endorsers })
+            let trust = Trust::NotProduction;
+            Ok(super::Anchors { trust, roots, endorsers, lists: Vec::new() })
         }
     }
 

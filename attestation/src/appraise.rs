@@ -58,7 +58,7 @@ pub fn appraise(
     let at = verified.at();
     let (guest, mut findings, trust) = verified.into_parts();
     let (endorsement, judged) = endorsement::judge(&guest, &policy.endorsement, at);
-    let subject = Subject { guest, policy: policy.clone(), demand: demand.into() };
+    let subject = Subject { guest, policy: policy.clone(), demand: demand.into(), at };
     findings.extend(TABLES.iter().flat_map(|rows| check::run(rows, &subject)));
     findings.extend(judged.iter().cloned());
     let findings = check::judge(findings, trust)?;

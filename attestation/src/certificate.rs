@@ -7,24 +7,16 @@ use der::asn1::ObjectIdentifier;
 use der::{Decode as _, DecodePem as _, Encode as _, Reader as _, SliceReader};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::name::Name;
 
 use crate::crypto::{self, BadSignature, CertificateSignature, sha256};
+use crate::signed::{RSASSA_PSS, is_pss_sha384, signed_part};
 
-const RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const SECP256R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
-
-/// Parameters of RSASSA-PSS with SHA-384, MGF1-SHA-384 and salt 48 (RFC 4055), in DER as hexadecimal: first
-/// with the default trailer left out, as DER wants it, then written out, as AMD does in its roots.
-const PSS_SHA384: [&str; 2] = [
-    "3034a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402\
-     020500a203020130",
-    "3039a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402\
-     020500a203020130a303020101",
-];
 
 /// The other algorithms that certificates are signed with (RFC 3279, 4055, 5758). Those of RSA have NULL as
 /// parameters or none, those of ECDSA none.
@@ -132,14 +124,7 @@ impl Certificate {
         }
         let rest = bytes.get(whole.len()..).unwrap_or_default();
 
-        // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue }: the first element's
-        // own bytes are what is signed.
-        let mut outer = SliceReader::new(whole)?;
-        let header = der::Header::decode(&mut outer)?;
-        let start = usize::try_from(outer.position())?;
-        header.tag.assert_eq(der::Tag::Sequence)?;
-        let signed = start..start + outer.tlv_bytes()?.len();
-
+        let signed = signed_part(whole)?;
         let inner = x509_cert::Certificate::from_der(whole)?;
         Ok((Self { der: whole.to_vec(), signed, inner }, rest))
     }
@@ -171,13 +156,13 @@ impl Certificate {
     /// Whether `issuer`'s subject is this one's issuer, by their exact encodings.
     #[must_use]
     pub fn names_as_issuer(&self, issuer: &Self) -> bool {
-        match (
-            self.inner.tbs_certificate.issuer.to_der(),
-            issuer.inner.tbs_certificate.subject.to_der(),
-        ) {
-            (Ok(named), Ok(subject)) => named == subject,
-            _ => false,
-        }
+        same_name(&self.inner.tbs_certificate.issuer, issuer.subject())
+    }
+
+    /// The content of its serial number's INTEGER.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        self.inner.tbs_certificate.serial_number.as_bytes()
     }
 
     /// First and last second of its life, in Unix time.
@@ -213,8 +198,15 @@ impl Certificate {
     }
 
     /// Its subject.
-    pub(crate) fn subject(&self) -> &x509_cert::name::Name {
+    pub(crate) fn subject(&self) -> &Name {
         &self.inner.tbs_certificate.subject
+    }
+
+    /// Whether it says of itself that it may sign revocation lists: cRLSign, critical.
+    #[must_use]
+    pub fn may_sign_lists(&self) -> bool {
+        let usage = self.inner.tbs_certificate.get::<KeyUsage>();
+        matches!(usage, Ok(Some((true, usage))) if usage.crl_sign())
     }
 
     /// The value of an extension; `None` for none or several.
@@ -262,22 +254,29 @@ impl Certificate {
         (key.algorithm.oid == RSA_ENCRYPTION).then(|| key.subject_public_key.as_bytes())?
     }
 
+    /// The bytes that the signature covers.
+    #[must_use]
+    pub fn signed_part(&self) -> &[u8] {
+        self.der.get(self.signed.clone()).unwrap_or_default()
+    }
+
+    /// The signature; empty if it is not of whole bytes.
+    #[must_use]
+    pub fn signature(&self) -> &[u8] {
+        self.inner.signature.as_bytes().unwrap_or_default()
+    }
+
     /// Whether `issuer` signed it with RSASSA-PSS, SHA-384 and a salt of 48 bytes, the only way AMD does.
     ///
     /// # Errors
     ///
     /// [`BadSignature`], also for any other algorithm or parameters, inside or outside the signed part.
     pub fn verify_pss_sha384(&self, issuer: &Self) -> Result<(), BadSignature> {
-        let outer = &self.inner.signature_algorithm;
-        let inner = &self.inner.tbs_certificate.signature;
-        let parameters = outer.parameters.as_ref().and_then(|any| any.to_der().ok());
-        let parameters = hex::encode(parameters.unwrap_or_default());
-        let as_amd_does =
-            outer == inner && outer.oid == RSASSA_PSS && PSS_SHA384.contains(&parameters.as_str());
-        match (as_amd_does, issuer.rsa_key(), self.inner.signature.as_bytes()) {
-            (true, Some(key), Some(signature)) => {
-                let signed = self.der.get(self.signed.clone()).ok_or(BadSignature)?;
-                crypto::verify_pss_sha384(key, signed, signature)
+        let outside = &self.inner.signature_algorithm;
+        let as_amd_does = is_pss_sha384(outside, &self.inner.tbs_certificate.signature);
+        match issuer.rsa_key() {
+            Some(key) if as_amd_does => {
+                crypto::verify_pss_sha384(key, self.signed_part(), self.signature())
             }
             _ => Err(BadSignature),
         }
@@ -324,7 +323,12 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
-fn common_name(name: &x509_cert::name::Name) -> Option<String> {
+/// Whether two names are the same, by their exact encodings.
+pub(crate) fn same_name(one: &Name, other: &Name) -> bool {
+    matches!((one.to_der(), other.to_der()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn common_name(name: &Name) -> Option<String> {
     let mut found = name
         .0
         .iter()

@@ -13,6 +13,7 @@ use crate::check::{self, Check, Finding, Outcome, Rejected};
 use crate::checks::chain::{self, CHAIN, Chain};
 use crate::checks::leaf::{self, GENERATION};
 use crate::checks::report::{self as whole, LENGTH, Subject};
+use crate::crl::{Crl, CrlError, Listed, held_against};
 use crate::evidence::Evidence;
 use crate::product::Product;
 use crate::report::{self, Report};
@@ -29,6 +30,16 @@ struct Judged {
     trust: Trust,
     /// Issuers of endorsements of utility VMs that the verifier believes.
     endorsers: Vec<String>,
+    /// The verifier's own revocation lists of this root, held against the chain.
+    own_lists: Vec<Result<Listed, CrlError>>,
+    /// The list that came with the certificates.
+    list: Option<Brought>,
+}
+
+/// A revocation list that somebody brought, held against the chain.
+struct Brought {
+    der: Vec<u8>,
+    says: Result<Listed, CrlError>,
 }
 
 impl Endorser {
@@ -50,11 +61,14 @@ impl Endorser {
         let chain = Chain { leaf, vek, ask, ark, pins };
         let findings = check::run(&chain::CHECKS, &chain);
         let endorsers = anchors.endorsers().to_vec();
-        Ok(Self(Arc::new(Judged { chain, findings, trust, endorsers })))
+        let own_lists = anchors.lists(&chain.ark).map(|list| held_against(list, &chain)).collect();
+        let list = evidence.crl.as_ref();
+        let list = list.map(|der| Brought { der: der.clone(), says: brought(der, &chain) });
+        Ok(Self(Arc::new(Judged { chain, findings, trust, endorsers, own_lists, list })))
     }
 
     /// Verifies evidence whose report this endorser signed. The certificates that the evidence brings are not
-    /// looked at. `at` is the time to judge certificates at, in Unix seconds.
+    /// looked at; a revocation list that it brings is, whenever it is another one. `at` is the time to judge certificates at, in Unix seconds.
     ///
     /// # Errors
     ///
@@ -73,13 +87,24 @@ impl Endorser {
 
         let unverified =
             Unverified { cce_policy: evidence.cce_policy.clone(), uvm: evidence.uvm.clone() };
+        let revocation = self.revocation(evidence);
         let guest = Guest {
             report: subject.report,
             vek: self.vek().clone(),
+            revocation,
             unverified,
             endorsers: endorsers.clone(),
         };
         Ok(Verified::new(guest, findings, *trust, at))
+    }
+
+    fn revocation(&self, evidence: &Evidence) -> Vec<Result<Listed, CrlError>> {
+        let Judged { chain, own_lists, list, .. } = &*self.0;
+        let brought = evidence.crl.as_ref().map(|der| match list {
+            Some(list) if list.der == *der => list.says.clone(),
+            _ => brought(der, chain),
+        });
+        own_lists.iter().cloned().chain(brought).collect()
     }
 
     /// What the leaf says about the platform.
@@ -97,6 +122,10 @@ impl Endorser {
     pub(crate) fn chain(&self) -> &Chain {
         &self.0.chain
     }
+}
+
+fn brought(der: &[u8], chain: &Chain) -> Result<Listed, CrlError> {
+    held_against(&Crl::from_der(der)?, chain)
 }
 
 /// The report of evidence, if it has the length of one.

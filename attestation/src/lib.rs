@@ -18,6 +18,7 @@ pub mod check;
 pub mod checks;
 pub mod connection;
 pub mod cose;
+pub mod crl;
 pub mod crypto;
 pub mod demand;
 pub mod did_x509;
@@ -35,6 +36,7 @@ pub mod policy;
 pub mod product;
 pub mod report;
 pub mod runtime_data;
+mod signed;
 pub mod tcb;
 #[cfg(test)]
 mod testing;

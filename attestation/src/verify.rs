@@ -2,6 +2,7 @@
 
 use crate::anchors::{Anchors, Trust};
 use crate::check::{Finding, Rejected};
+use crate::crl::{CrlError, Listed};
 use crate::endorser::{self, Endorser};
 use crate::evidence::Evidence;
 use crate::report::Report;
@@ -53,6 +54,8 @@ pub struct Guest {
     pub report: Report,
     /// What the certificate of the key that signed it says.
     pub vek: Vek,
+    /// What each revocation list at hand says about its certificates, or why it is not one of their root.
+    pub revocation: Vec<Result<Listed, CrlError>>,
     /// Parts of the evidence whose own proof is a matter of appraisal.
     pub unverified: Unverified,
     /// Issuers of endorsements that the verifier's anchors believe.

@@ -7,15 +7,16 @@
 use std::path::PathBuf;
 
 use attestation::certificate::Certificate;
+use attestation::crl::{Crl, CrlError};
 use attestation::danger;
 use attestation::maa::{Issuer, Jwks, TokenError, verify_token};
-use attestation::policy::{EndorsementPolicy, Generation, Hex};
+use attestation::policy::{EndorsementPolicy, Generation, Hex, List, Revocation};
 use attestation::product::Product;
 use attestation::report::SigningKey;
 use attestation::vek::Vek;
 use attestation::{
-    Anchors, Appraised, Evidence, Expect, Guest, Outcome, Policy, Rejected, Trust, Verified,
-    appraise, verify,
+    Anchors, Appraised, Endorser, Evidence, Expect, Guest, Outcome, Policy, Rejected, Trust,
+    Verified, appraise, verify,
 };
 
 /// 2026-11-22, the day that INDEX.md judges at.
@@ -170,6 +171,69 @@ fn the_built_in_minimum_is_what_was_recorded() {
         assert_eq!(report.tcbs(vek.product).reported, row, "{}", pair.0);
         assert_eq!(report.tcbs(vek.product).launch, row, "{}", pair.0);
     }
+}
+
+/// The two lists of the archive, Genoa's and Milan's.
+fn lists(vectors: &Vectors) -> [Vec<u8>; 2] {
+    let text = vectors.text("crl/sev_certificates.txt");
+    let mut blocks = text.split("-----BEGIN X509 CRL-----").skip(1).map(|after| {
+        let base64 = after.split("-----END").next().unwrap();
+        base64_standard(&base64.split_whitespace().collect::<String>())
+    });
+    [blocks.next().unwrap(), blocks.next().unwrap()]
+}
+
+#[test]
+fn amds_lists_are_those_of_their_roots() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let [genoa, milan] = lists(&vectors).map(|der| Crl::from_der(&der).unwrap());
+    let root =
+        |name: &str| vectors.certificates(&format!("virtee-sev/builtin/{name}.pem")).remove(0);
+    assert_eq!(genoa.verify(&root("genoa_ark")), Ok(()));
+    assert_eq!(milan.verify(&root("milan_ark")), Ok(()));
+    assert_eq!(genoa.verify(&root("milan_ark")), Err(CrlError::Issuer));
+    assert_eq!(genoa.verify(&root("genoa_ask")), Err(CrlError::Issuer));
+    assert!(genoa.revokes(&131_073_u32.to_be_bytes()[1..]), "the first ASK of Genoa");
+    assert!(!genoa.revokes(root("genoa_ask").serial()), "today's");
+    assert!(!milan.revokes(root("milan_ask").serial()));
+    assert_eq!(milan.updates(), (1_746_535_146, 1_778_544_000));
+}
+
+#[test]
+fn amds_list_clears_a_machine_while_it_is_current() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let [genoa, milan] = lists(&vectors);
+    let (_, report, leaf) = PAIRS[3];
+    let mut evidence = vectors.evidence(report, leaf);
+    evidence.crl = Some(milan.clone());
+    let mut required = strict();
+    required.revocation = Expect::Value(Revocation { list: List::Required, ..Default::default() });
+    let judged = |evidence: &Evidence, policy: &Policy, at| {
+        let verified = verify(evidence, &Anchors::production(), at).unwrap();
+        accepted(verified, policy).err().as_ref().map(failures).unwrap_or_default()
+    };
+    let in_march_2026 = 1_773_000_000;
+    assert_eq!(judged(&evidence, &required, in_march_2026), [""; 0]);
+    assert_eq!(judged(&evidence, &required, NOW), ["C6"], "stale since May");
+    assert_eq!(judged(&evidence, &strict(), NOW), [""; 0], "unchecked, and the verdict says so");
+    evidence.crl = Some(genoa);
+    assert_eq!(judged(&evidence, &strict(), in_march_2026), ["C6"], "another root's list");
+
+    evidence.crl = None;
+    let anchors = Anchors::production().with_list(Crl::from_der(&milan).unwrap());
+    let verified = verify(&evidence, &anchors, in_march_2026).unwrap();
+    assert!(accepted(verified, &required).is_ok(), "the verifier's own list");
+}
+
+#[test]
+fn an_endorser_outlives_a_new_certificate_for_its_key() {
+    let Some(vectors) = vectors().map(Vectors) else { return };
+    let (first, reissued) = (PAIRS[3], PAIRS[4]);
+    let first = vectors.evidence(first.1, first.2);
+    let endorser = Endorser::of(&first, &Anchors::production()).ok().unwrap();
+    assert!(endorser.verify(&vectors.evidence(reissued.1, reissued.2), NOW).is_ok());
+    let other = PAIRS[5];
+    assert!(endorser.verify(&vectors.evidence(other.1, other.2), NOW).is_err(), "another machine");
 }
 
 #[test]

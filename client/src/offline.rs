@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use attestation::Evidence;
 use attestation::certificate::Certificate;
+use attestation::crl::{Crl, CrlError};
 use attestation::report;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -41,6 +42,9 @@ pub enum PartsError {
     /// No certificates in a known form.
     #[error("{0} holds no certificates: give PEM, DER, or the JSON of THIM, plain or in base64")]
     Certificates(PathBuf),
+    /// No revocation list in a known form.
+    #[error("{0} holds no revocation list that can be used: give one, in PEM or DER")]
+    List(PathBuf, #[source] CrlError),
     /// No leaf among the certificates.
     #[error("{0} holds no certificate of a VCEK or VLEK")]
     NoLeaf(PathBuf),
@@ -73,6 +77,25 @@ impl Parts {
             cce_policy: self.cce_policy.as_deref().map(part).transpose()?.map(plain_or_base64),
         })
     }
+}
+
+/// Reads one revocation list, in PEM (RFC 7468, "X509 CRL") or DER.
+///
+/// # Errors
+///
+/// [`PartsError`]. Whether AMD signed it is for the checks.
+pub fn list(path: &Path) -> Result<Crl, PartsError> {
+    let bytes = part(path)?;
+    let der = der_of_list(&bytes).unwrap_or(bytes);
+    Crl::from_der(&der).map_err(|error| PartsError::List(path.to_owned(), error))
+}
+
+/// `None` if it is not PEM.
+fn der_of_list(bytes: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    let body = text.strip_prefix("-----BEGIN X509 CRL-----")?;
+    let body = body.strip_suffix("-----END X509 CRL-----")?;
+    STANDARD.decode(body.split_whitespace().collect::<String>()).ok()
 }
 
 fn part(path: &Path) -> Result<Vec<u8>, PartsError> {

@@ -212,6 +212,38 @@ fn one_policy_text_belongs_to_both_generations() {
     }
 }
 
+/// Milan's list of the archive is stale on that day, Genoa's too; but one that a root did not sign is refused.
+#[test]
+fn revocation_lists_come_from_files() {
+    let Some(folder) = vectors() else { return };
+    let text = std::fs::read_to_string(folder.join("crl/sev_certificates.txt")).unwrap();
+    let end = "-----END X509 CRL-----";
+    let genoa = text.split_once("-----BEGIN X509 CRL-----").unwrap().1.split_once(end).unwrap().0;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("-----BEGIN X509 CRL-----{genoa}{end}\n")).unwrap();
+    let list = file.path().to_str().unwrap();
+    let words = [
+        "--report",
+        "@aci-reports/genoa_attestation_report.bin",
+        "--certs",
+        "@aci-reports/genoa_vcek.pem",
+        "--crl",
+        list,
+    ];
+    accepted(&words);
+    let verdict = verify(&words).unwrap();
+    assert!(verdict.document.to_string().contains("no revocation list at hand is current"));
+
+    let rule = tempfile::NamedTempFile::new().unwrap();
+    let strict = "host_data = { unchecked = \"an audit\" }\nrevocation = { list = \"required\" }\n";
+    std::fs::write(rule.path(), strict).unwrap();
+    refused(&[words.as_slice(), &["--policy", rule.path().to_str().unwrap()]].concat(), &["C6"]);
+
+    let junk = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let unusable = verify(&[&words[..5], &[junk]].concat()).unwrap();
+    assert_eq!(unusable.status, 2);
+}
+
 #[test]
 fn what_does_not_belong_together_is_refused() {
     let report = "@aci-reports/genoa_attestation_report.bin";

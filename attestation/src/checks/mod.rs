@@ -1,7 +1,7 @@
 //! Every check, as a row of a table.
 //!
-//! Is it genuine? `report`, `chain`, `leaf`. Is it acceptable to me? `platform`, `guest`, `binding` and the rest
-//! of `acceptance`. `endorsement`, `token`: the same two questions for another party's word. To find a check from its id,
+//! Is it genuine? `report`, `chain`, `leaf`. Is it acceptable to me? `revocation`, `platform`, `guest`, `binding` and
+//! the rest of `acceptance`. `endorsement`, `token`: the same two questions for another party's word. To find a check from its id,
 //! search this folder for `"<id>"`: it stands once, beside the function that does it.
 
 pub(crate) mod acceptance;
@@ -12,6 +12,7 @@ pub(crate) mod guest;
 pub(crate) mod leaf;
 pub(crate) mod platform;
 pub(crate) mod report;
+pub(crate) mod revocation;
 pub(crate) mod token;
 
 use crate::check::{Check, Row};

@@ -7,6 +7,7 @@ use attestation::{Anchors, Expect, Policy, danger};
 use clap::Args;
 
 use super::Failure;
+use crate::offline;
 
 /// Options that say whom to believe and what to accept.
 #[derive(Debug, Args)]
@@ -27,11 +28,21 @@ pub(super) struct Roots {
     /// DANGER: believe the roots in this PEM file instead of AMD's and Microsoft's, for simulations.
     #[arg(long, value_name = "PEM")]
     danger_anchors: Option<PathBuf>,
+    /// AMD's revocation list (PEM or DER), beside whatever the evidence brings; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    crl: Vec<PathBuf>,
 }
 
 impl Roots {
     /// The anchors to hold.
     pub(super) fn anchors(&self) -> Result<Anchors, Failure> {
+        self.crl.iter().try_fold(self.roots()?, |anchors, path| {
+            let list = offline::list(path).map_err(|error| Failure::unusable(&error))?;
+            Ok(anchors.with_list(list))
+        })
+    }
+
+    fn roots(&self) -> Result<Anchors, Failure> {
         let Some(path) = &self.danger_anchors else { return Ok(Anchors::production()) };
         let text = text_of(path)?;
         danger::Anchors::from_pem(&text)
@@ -107,6 +118,14 @@ mod tests {
         let silent = parse("host_data = []", path).unwrap();
         let built_in = Policy::for_host_data(Expect::Value(vec![]));
         assert_eq!(silent, built_in, "what is not said is as strict as it can be");
+
+        // As the documentation of `attestation::policy` has it.
+        let parts = "host_data = []\nvmpl = { unchecked = \"a paravisor\" }\n[minimum_tcb.milan]\n\
+                     bootloader = 4\ntee = 0\nsnp = 24\nmicrocode = 219\n[guest_policy]\n\
+                     required = [\"single-socket\"]\n[firmware]\n\
+                     minimum = { major = 1, minor = 55, build = 29 }\n[revocation]\n\
+                     list = \"required\"\n";
+        assert!(parse(parts, path).is_ok());
 
         let json = r#"{"host_data":{"unchecked":"looking"},"minimum_tcb":{"milan":{"bootloader":3,"tee":0,"snp":8,"microcode":115}}}"#;
         assert!(parse(json, path).is_ok());

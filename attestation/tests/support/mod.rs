@@ -1,4 +1,0 @@
-//! What the synthetic tests are made of.
-
-pub(crate) mod case;
-pub(crate) mod pki;
