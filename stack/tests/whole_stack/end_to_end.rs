@@ -124,7 +124,7 @@ async fn a_saved_proof_is_judged_again_without_the_server() {
             .filter(|check| check["outcome"] == "failed")
             .map(|check| check["id"].as_str().unwrap())
             .collect();
-        assert_eq!(failed, ["B1"], "{member}");
+        assert_eq!(failed, ["B1", "B2", "B3"], "{member}");
     }
     proof["v"] = 2.into();
     let path = folder.path().join("version.json");
