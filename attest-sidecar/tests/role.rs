@@ -26,6 +26,7 @@ use service::outbound::{Call, Limits, Outbound};
 use service::roots::Roots;
 use service::{Process, Role, Shutdown};
 use sim::faults::{DeviceFault, MaaFault, ThimFault};
+use sim::uvm::UvmForm;
 use sim::world::{Group, World, WorldConfig};
 use tempfile::TempDir;
 use tonic::Code;
@@ -42,11 +43,17 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
+        Self::start_with(UvmForm::default()).await
+    }
+
+    /// In a world whose utility VMs are endorsed in this form.
+    async fn start_with(form: UvmForm) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = WorldConfig::new(folder.path().join("world"));
         config.state = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulated-keys"));
         config.vault = None;
         config.model = None;
+        config.groups.first_mut().unwrap().uvm_form = form;
         let world = World::start(config).await.unwrap();
         let group = world.groups().first().unwrap();
         let listen = format!("unix:{}", folder.path().join("attest.sock").display());
@@ -149,6 +156,15 @@ fn channel() -> TlsChannel {
         spki_sha256: vec![3; 32],
         certificate_sha256: vec![4; 32],
         manifest_sha256: vec![5; 32],
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_endorsement_convinces_a_verifier() {
+    for form in [UvmForm::JsonTextSvn, UvmForm::CwtClaims] {
+        let bench = Bench::start_with(form).await;
+        bench.holds().await;
+        bench.stop().await;
     }
 }
 
