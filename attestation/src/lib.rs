@@ -19,6 +19,7 @@ pub mod connection;
 pub mod crypto;
 pub mod encoding;
 pub mod evidence;
+pub mod json;
 pub mod jws;
 pub mod log_record;
 mod lp;
