@@ -1,17 +1,19 @@
-//! X.509 certificates (RFC 5280), as far as AMD's need it: decoded once, with the exact signed bytes kept.
+//! X.509 certificates (RFC 5280): decoded once, with the exact signed bytes kept.
 //!
-//! This is not a web PKI: there are no host names, and who may issue for whom is fixed by AMD's names and keys
-//! (see `checks::chain`).
+//! Knows one certificate and the signature on it, not who may issue for whom: for AMD's chain that is fixed by
+//! names and keys (`checks::authenticity`), for all others by [`path`](crate::path). There are no host names.
 
 use der::asn1::ObjectIdentifier;
 use der::{Decode as _, DecodePem as _, Encode as _, Reader as _, SliceReader};
+use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
-use crate::crypto::{self, BadSignature, sha256};
+use crate::crypto::{self, BadSignature, CertificateSignature, sha256};
 
 const RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const SECP256R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
@@ -22,6 +24,16 @@ const PSS_SHA384: [&str; 2] = [
      020500a203020130",
     "3039a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402\
      020500a203020130a303020101",
+];
+
+/// The other algorithms that certificates are signed with (RFC 3279, 4055, 5758). Those of RSA have NULL as
+/// parameters or none, those of ECDSA none.
+const SIGNATURES: [(ObjectIdentifier, CertificateSignature); 5] = [
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11"), CertificateSignature::RsaSha256),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12"), CertificateSignature::RsaSha384),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13"), CertificateSignature::RsaSha512),
+    (ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2"), CertificateSignature::P256Sha256),
+    (ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3"), CertificateSignature::P384Sha384),
 ];
 
 /// The longest certificate that is looked at. AMD's have about 1700 bytes.
@@ -175,11 +187,23 @@ impl Certificate {
             if constraints.ca && usage.key_cert_sign())
     }
 
+    /// All its extensions.
+    pub(crate) fn extensions(&self) -> &[Extension] {
+        self.inner.tbs_certificate.extensions.as_deref().unwrap_or_default()
+    }
+
+    /// The decoded value of an extension; an error if it stands there twice or is another's.
+    pub(crate) fn decoded<'a, T>(&'a self) -> Result<Option<T>, CertificateError>
+    where
+        T: der::Decode<'a> + der::oid::AssociatedOid,
+    {
+        Ok(self.inner.tbs_certificate.get::<T>()?.map(|(_, value)| value))
+    }
+
     /// The value of an extension; `None` for none or several.
     #[must_use]
     pub fn extension(&self, oid: &ObjectIdentifier) -> Option<&[u8]> {
-        let extensions = self.inner.tbs_certificate.extensions.as_deref().unwrap_or_default();
-        let mut found = extensions.iter().filter(|extension| extension.extn_id == *oid);
+        let mut found = self.extensions().iter().filter(|extension| extension.extn_id == *oid);
         match (found.next(), found.next()) {
             (Some(extension), None) => Some(extension.extn_value.as_bytes()),
             _ => None,
@@ -198,9 +222,19 @@ impl Certificate {
     /// The uncompressed point (97 bytes) if its key is one on P-384.
     #[must_use]
     pub fn p384_key(&self) -> Option<&[u8]> {
+        self.point_on(SECP384R1)
+    }
+
+    /// The uncompressed point (65 bytes) if its key is one on P-256.
+    #[must_use]
+    pub fn p256_key(&self) -> Option<&[u8]> {
+        self.point_on(SECP256R1)
+    }
+
+    fn point_on(&self, wanted: ObjectIdentifier) -> Option<&[u8]> {
         let key = &self.inner.tbs_certificate.subject_public_key_info;
         let curve = key.algorithm.parameters.as_ref()?.decode_as::<ObjectIdentifier>().ok()?;
-        (key.algorithm.oid == EC_PUBLIC_KEY && curve == SECP384R1)
+        (key.algorithm.oid == EC_PUBLIC_KEY && curve == wanted)
             .then(|| key.subject_public_key.as_bytes())?
     }
 
@@ -227,6 +261,38 @@ impl Certificate {
             (true, Some(key), Some(signature)) => {
                 let signed = self.der.get(self.signed.clone()).ok_or(BadSignature)?;
                 crypto::verify_pss_sha384(key, signed, signature)
+            }
+            _ => Err(BadSignature),
+        }
+    }
+
+    /// Whether `issuer` signed it: RSASSA-PKCS1-v1_5 with SHA-256, 384 or 512, RSASSA-PSS as in
+    /// [`verify_pss_sha384`](Self::verify_pss_sha384), ECDSA over P-256 with SHA-256 or over P-384 with SHA-384.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSignature`], also for any other algorithm, parameters or key, inside or outside the signed part.
+    pub fn verify_signature(&self, issuer: &Self) -> Result<(), BadSignature> {
+        let outer = &self.inner.signature_algorithm;
+        if outer.oid == RSASSA_PSS {
+            return self.verify_pss_sha384(issuer);
+        }
+        let (_, kind) = SIGNATURES.iter().find(|(oid, _)| *oid == outer.oid).ok_or(BadSignature)?;
+        let parameters = outer.parameters.as_ref();
+        let (key, plain) = match kind {
+            CertificateSignature::RsaSha256
+            | CertificateSignature::RsaSha384
+            | CertificateSignature::RsaSha512 => {
+                (issuer.rsa_key(), parameters.is_none_or(der::Any::is_null))
+            }
+            CertificateSignature::P256Sha256 => (issuer.p256_key(), parameters.is_none()),
+            CertificateSignature::P384Sha384 => (issuer.p384_key(), parameters.is_none()),
+        };
+        let same = *outer == self.inner.tbs_certificate.signature;
+        match (plain && same, key, self.inner.signature.as_bytes()) {
+            (true, Some(key), Some(signature)) => {
+                let signed = self.der.get(self.signed.clone()).ok_or(BadSignature)?;
+                crypto::verify_certificate(*kind, key, signed, signature)
             }
             _ => Err(BadSignature),
         }

@@ -1,12 +1,14 @@
 //! The one seam to the cryptography provider. Everything here verifies or hashes; nothing signs, encrypts or
-//! needs randomness, so that another provider (in a browser, say) has six functions to offer.
+//! needs randomness, so that another provider (in a browser, say) has eight functions to offer.
 //!
-//! Sources: FIPS 180-4, FIPS 186-5 (ECDSA), RFC 8017 (RSASSA-PSS, RSASSA-PKCS1-v1_5).
+//! Sources: FIPS 180-4, FIPS 186-5 (ECDSA), RFC 8017 (RSASSA-PSS, RSASSA-PKCS1-v1_5), RFC 3279, 4055 and 5758
+//! (how certificates name and carry them).
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_ASN1,
+    ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey, VerificationAlgorithm,
 };
 
 /// The signature is not one of this key over this message, or the key is none, or is too short (RSA below
@@ -14,6 +16,22 @@ use aws_lc_rs::signature::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the signature does not verify")]
 pub struct BadSignature;
+
+/// How an authority signed a certificate. RSA keys are `RSAPublicKey` (PKCS #1, DER), those on a curve
+/// uncompressed points; a signature of ECDSA is in DER here, unlike everywhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateSignature {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RsaSha256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RsaSha384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    RsaSha512,
+    /// ECDSA over P-256 with SHA-256.
+    P256Sha256,
+    /// ECDSA over P-384 with SHA-384.
+    P384Sha384,
+}
 
 /// SHA-256.
 #[must_use]
@@ -75,6 +93,27 @@ pub fn verify_pss_sha384(key: &[u8], message: &[u8], signature: &[u8]) -> Result
 /// [`BadSignature`].
 pub fn verify_rs256(key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
     verify(&RSA_PKCS1_2048_8192_SHA256, key, message, signature)
+}
+
+/// The signature in a certificate.
+///
+/// # Errors
+///
+/// [`BadSignature`].
+pub fn verify_certificate(
+    kind: CertificateSignature,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), BadSignature> {
+    let algorithm: &'static dyn VerificationAlgorithm = match kind {
+        CertificateSignature::RsaSha256 => &RSA_PKCS1_2048_8192_SHA256,
+        CertificateSignature::RsaSha384 => &RSA_PKCS1_2048_8192_SHA384,
+        CertificateSignature::RsaSha512 => &RSA_PKCS1_2048_8192_SHA512,
+        CertificateSignature::P256Sha256 => &ECDSA_P256_SHA256_ASN1,
+        CertificateSignature::P384Sha384 => &ECDSA_P384_SHA384_ASN1,
+    };
+    verify(algorithm, key, message, signature)
 }
 
 fn verify(

@@ -25,6 +25,8 @@ pub mod log_record;
 mod lp;
 pub mod maa;
 pub mod merkle;
+mod name_constraints;
+pub mod path;
 pub mod policy;
 pub mod product;
 pub mod report;
