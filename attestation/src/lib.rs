@@ -30,6 +30,7 @@ pub mod path;
 pub mod policy;
 pub mod product;
 pub mod report;
+pub mod rsa_key;
 pub mod runtime_data;
 pub mod tcb;
 pub mod vek;

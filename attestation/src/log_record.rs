@@ -218,7 +218,7 @@ fn open(jws: &Jws<'_>, point: &[u8]) -> Result<Record, RecordError> {
         return Err(RecordError::Syntax);
     }
     jws.verify(Algorithm::Es256, point)?;
-    let record: Record = jws.unverified()?;
+    let record: Record = jws.unverified().map_err(|_| RecordError::Syntax)?;
     if record.v == 1 { Ok(record) } else { Err(RecordError::Syntax) }
 }
 

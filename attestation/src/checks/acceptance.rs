@@ -1,9 +1,10 @@
 //! Is a genuine guest acceptable? Here the relying party's expectations decide.
 
+use super::{expect, forbidden, one_of};
 use crate::binding::ReportData;
 use crate::check::{Check, Outcome, Row};
 use crate::crypto::sha256;
-use crate::policy::{Expect, Generation, Hex, Never, Policy};
+use crate::policy::{Expect, Generation, Hex, Policy};
 use crate::report::SigningKey;
 use crate::tcb::Tcb;
 use crate::verify::Guest;
@@ -182,28 +183,6 @@ pub(crate) const CHECKS: [Row<Subject>; 14] = [
         run: |_| Outcome::unchecked("endorsements are not verified yet"),
     },
 ];
-
-fn expect<T>(expected: &Expect<T>, judge: impl FnOnce(&T) -> Outcome) -> Outcome {
-    match expected {
-        Expect::Value(value) => judge(value),
-        Expect::Unchecked { why } => Outcome::unchecked(why),
-    }
-}
-
-fn forbidden(never: &Expect<Never>, present: bool, good: &str, bad: &str) -> Outcome {
-    expect(never, |Never::Forbidden| Outcome::of(!present, good, if present { bad } else { good }))
-}
-
-/// An empty list is met by nobody.
-fn one_of<const N: usize>(allowed: &[Hex<N>], actual: Hex<N>) -> Outcome {
-    let expected = if allowed.is_empty() {
-        "one of an empty list: nothing is allowed".to_owned()
-    } else {
-        let names: Vec<String> = allowed.iter().map(|value| hex::encode(value.0)).collect();
-        names.join(" or ")
-    };
-    Outcome::of(allowed.contains(&actual), expected, hex::encode(actual.0))
-}
 
 /// Azure reports an older TCB than it runs, on purpose, so that certificates fit a whole fleet. Never a newer
 /// one: that would claim fixes that are not there.

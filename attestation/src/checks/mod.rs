@@ -1,14 +1,20 @@
 //! Every check, as a row of a table.
 //!
-//! `authenticity`: is it genuine? `acceptance`: is it acceptable to me? `token`: the same two questions for
-//! another party's word. To find a check from its id, search this folder for `"<id>"`: it stands once, beside
-//! the function that does it.
+//! `authenticity`: is it genuine? `acceptance`: is it acceptable to me? `token` and `claims`: the same two
+//! questions for another party's word. To find a check from its id, search this folder for `"<id>"`: it stands
+//! once, beside the function that does it.
 
 pub(crate) mod acceptance;
 pub(crate) mod authenticity;
+pub(crate) mod claims;
+pub(crate) mod claims_aci;
+pub(crate) mod claims_cvm;
 pub(crate) mod token;
 
-use crate::check::Check;
+use serde_json::Value;
+
+use crate::check::{Check, Outcome};
+use crate::policy::{Expect, Hex, Never};
 
 /// Every check of every table, for documentation.
 pub fn all() -> impl Iterator<Item = Check> {
@@ -16,7 +22,47 @@ pub fn all() -> impl Iterator<Item = Check> {
     let guest = std::iter::once(authenticity::LENGTH).chain(guest);
     let guest = guest.chain(acceptance::CHECKS.iter().map(|row| row.check));
     let token = token::CHECKS.iter().map(|row| row.check);
-    guest.chain(token).chain(token::ACI_CHECKS.iter().map(|row| row.check))
+    let token = token.chain(claims::CHECKS.iter().map(|row| row.check));
+    let token = token.chain(claims_aci::CHECKS.iter().map(|row| row.check));
+    guest.chain(token).chain(claims_cvm::CHECKS.iter().map(|row| row.check))
+}
+
+/// Judges against a value, or says why nobody does.
+fn expect<T>(expected: &Expect<T>, judge: impl FnOnce(&T) -> Outcome) -> Outcome {
+    match expected {
+        Expect::Value(value) => judge(value),
+        Expect::Unchecked { why } => Outcome::unchecked(why),
+    }
+}
+
+fn forbidden(never: &Expect<Never>, present: bool, good: &str, bad: &str) -> Outcome {
+    expect(never, |Never::Forbidden| Outcome::of(!present, good, if present { bad } else { good }))
+}
+
+/// An empty list is met by nobody.
+fn one_of<const N: usize>(allowed: &[Hex<N>], actual: Hex<N>) -> Outcome {
+    let names: Vec<String> = allowed.iter().map(|value| hex::encode(value.0)).collect();
+    one_of_texts(&names, Some(&hex::encode(actual.0)))
+}
+
+/// An empty list is met by nobody, and absence by no list.
+fn one_of_texts(allowed: &[String], actual: Option<&str>) -> Outcome {
+    let expected = match allowed {
+        [] => "one of an empty list: nothing is allowed".to_owned(),
+        names => names.join(" or "),
+    };
+    let holds = actual.is_some_and(|actual| allowed.iter().any(|one| one == actual));
+    Outcome::of(holds, expected, actual.unwrap_or("absent"))
+}
+
+/// A claim that is a string.
+fn text<'a>(claims: &'a Value, name: &str) -> Option<&'a str> {
+    claims.get(name).and_then(Value::as_str)
+}
+
+/// Of texts; absence equals nothing.
+fn equal(expected: &str, actual: Option<&str>) -> Outcome {
+    Outcome::of(actual == Some(expected), expected, actual.unwrap_or("absent"))
 }
 
 #[cfg(test)]
