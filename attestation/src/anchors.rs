@@ -14,6 +14,10 @@ const AMD_ROOTS: [(Product, &str); 3] = [
     (Product::Turin, "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"),
 ];
 
+/// SHA-256 of "Azure Virtual TPM Root Certificate Authority 2023" (DER), the root of the attestation keys of
+/// Azure's virtual TPMs, as published with Azure's documentation of Trusted Launch. Evidence brings the path.
+const AZURE_VTPM_ROOT: &str = "e6c596b17f8ffefba5c300f714cfb1260c6028704ecf7becc4ab5018efb00e95";
+
 /// Whether a verdict rests on the real roots. Every surface that shows a verdict shows this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -37,6 +41,8 @@ impl Display for Trust {
 pub struct Anchors {
     trust: Trust,
     roots: Vec<Root>,
+    /// SHA-256 of the roots of virtual TPMs.
+    vtpm_roots: Vec<[u8; 32]>,
 }
 
 /// AMD's root and intermediate of one generation.
@@ -59,12 +65,11 @@ impl Anchors {
                 Product::Genoa => (genoa::ASK, genoa::ARK),
                 Product::Turin => (turin::ASK, turin::ARK),
             };
-            let mut ark_sha256 = [0; 32];
-            hex::decode_to_slice(pin, &mut ark_sha256)
-                .expect("a constant of 64 hexadecimal digits");
-            Root { product, ark_sha256, chain: built_in(ask).chain(built_in(ark)).collect() }
+            let chain = built_in(ask).chain(built_in(ark)).collect();
+            Root { product, ark_sha256: pinned(pin), chain }
         });
-        Self { trust: Trust::Production, roots: roots.into() }
+        let vtpm_roots = vec![pinned(AZURE_VTPM_ROOT)];
+        Self { trust: Trust::Production, roots: roots.into(), vtpm_roots }
     }
 
     /// Whether these are the published ones.
@@ -83,9 +88,20 @@ impl Anchors {
         self.of(product).map(|root| root.chain.as_slice()).find(|chain| chain.len() == 2)
     }
 
+    /// Whether the attestation keys of virtual TPMs may descend from this certificate.
+    pub(crate) fn believes_vtpm_root(&self, sha256: &[u8; 32]) -> bool {
+        self.vtpm_roots.contains(sha256)
+    }
+
     fn of(&self, product: Product) -> impl Iterator<Item = &Root> {
         self.roots.iter().filter(move |root| root.product == product)
     }
+}
+
+fn pinned(digest: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    hex::decode_to_slice(digest, &mut out).expect("a constant of 64 hexadecimal digits");
+    out
 }
 
 /// The text comes from the `sev` crate. Were it unreadable, the chain would be missing and evidence without
@@ -113,7 +129,7 @@ pub mod danger {
         NoRoot,
     }
 
-    /// Namespace of the one dangerous constructor.
+    /// Namespace of the dangerous constructors.
     #[derive(Debug)]
     pub struct Anchors;
 
@@ -149,7 +165,22 @@ pub mod danger {
                     }
                 })
                 .collect();
-            Ok(super::Anchors { trust: Trust::NotProduction, roots })
+            Ok(super::Anchors { trust: Trust::NotProduction, roots, vtpm_roots: Vec::new() })
+        }
+
+        /// The same anchors, which from now on are not production's, believing the certificates of a PEM text
+        /// as roots of virtual TPMs, and no others.
+        ///
+        /// # Errors
+        ///
+        /// [`AnchorsError::Certificate`].
+        pub fn with_vtpm_roots(
+            anchors: super::Anchors,
+            text: &str,
+        ) -> Result<super::Anchors, AnchorsError> {
+            let roots = Certificate::sequence_from_pem(text)?;
+            let vtpm_roots = roots.iter().map(Certificate::fingerprint).collect();
+            Ok(super::Anchors { trust: Trust::NotProduction, vtpm_roots, ..anchors })
         }
     }
 }

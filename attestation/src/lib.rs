@@ -38,6 +38,7 @@ pub mod tcb;
 pub mod tpm;
 pub mod vek;
 pub mod verify;
+pub mod vtpm;
 pub mod wire;
 
 pub use anchors::{Anchors, Trust, danger};

@@ -1,7 +1,7 @@
 //! Every check, as a row of a table.
 //!
 //! `authenticity`: is it genuine? `acceptance`: is it acceptable to me? `token` and `claims`: the same two
-//! questions for another party's word. To find a check from its id, search this folder for `"<id>"`: it stands
+//! questions for another party's word. `vtpm`: both, for what a confidential VM brings beside. To find a check from its id, search this folder for `"<id>"`: it stands
 //! once, beside the function that does it.
 
 pub(crate) mod acceptance;
@@ -10,6 +10,7 @@ pub(crate) mod claims;
 pub(crate) mod claims_aci;
 pub(crate) mod claims_cvm;
 pub(crate) mod token;
+pub(crate) mod vtpm;
 
 use serde_json::Value;
 
@@ -24,7 +25,11 @@ pub fn all() -> impl Iterator<Item = Check> {
     let token = token::CHECKS.iter().map(|row| row.check);
     let token = token.chain(claims::CHECKS.iter().map(|row| row.check));
     let token = token.chain(claims_aci::CHECKS.iter().map(|row| row.check));
-    guest.chain(token).chain(claims_cvm::CHECKS.iter().map(|row| row.check))
+    let token = token.chain(claims_cvm::CHECKS.iter().map(|row| row.check));
+    let vtpm = [vtpm::HCL, vtpm::QUOTE].into_iter();
+    let vtpm = vtpm.chain(vtpm::AUTHENTICITY.iter().map(|row| row.check));
+    let vtpm = vtpm.chain(vtpm::ACCEPTANCE.iter().map(|row| row.check));
+    guest.chain(token).chain(vtpm)
 }
 
 /// Judges against a value, or says why nobody does.
