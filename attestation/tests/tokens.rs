@@ -510,7 +510,8 @@ fn a_recorded_token_verifies_and_is_still_refused() {
     let token = vectors.text("maa-tokens/sgx-sharedeus-2023-09.jwt");
     let keys = Jwks::parse(&vectors.read("maa-tokens/sgx-sharedeus-2023-09.jwks.json")).unwrap();
     let issuer = Issuer { url: URL.to_owned(), keys, trust: Trust::Production };
-    let refused = |issuer: &Issuer, at| match verify_token(&token, &[issuer.clone()], at) {
+    let refused = |issuer: &Issuer, at| match verify_token(&token, std::slice::from_ref(issuer), at)
+    {
         Err(TokenError::Rejected(rejected)) => failures(&rejected),
         Ok(_) => vec![],
         Err(other) => panic!("{other}"),

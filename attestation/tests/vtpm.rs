@@ -1,7 +1,7 @@
 //! Evidence of confidential VMs, recorded on real ones. The recordings bring no certificates of attestation
 //! keys: those are made here, for the recorded keys, below roots of this test.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod recorded;
 
@@ -42,11 +42,15 @@ fn from_bincode(bytes: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<[u8; 32]>) {
     (signature, quote, pcrs.chunks(32).map(|pcr| pcr.try_into().unwrap()).collect())
 }
 
+fn first_of_pem(text: &str) -> Vec<u8> {
+    Certificate::sequence_from_pem(text).unwrap().remove(0).der().to_vec()
+}
+
 /// A paravisor's report, a leaf and a quote from files of their own.
 fn of_files(vectors: &Vectors, hcl: &str, vek: &str, quote: &str) -> VtpmEvidence {
     let vek = vectors.read(vek);
     let vek = match std::str::from_utf8(&vek) {
-        Ok(pem) => Certificate::sequence_from_pem(pem).unwrap()[0].der().to_vec(),
+        Ok(pem) => first_of_pem(pem),
         Err(_) => vek,
     };
     let (signature, quote, pcrs) = from_bincode(&vectors.read(quote));
@@ -95,7 +99,7 @@ fn of_numbers(vectors: &Vectors, name: &str) -> VtpmEvidence {
         quote: bytes("/quote/message"),
         signature: bytes("/quote/signature"),
         pcrs: serde_json::from_value(json.pointer("/quote/pcrs").unwrap().clone()).unwrap(),
-        vek: Certificate::sequence_from_pem(pem).unwrap()[0].der().to_vec(),
+        vek: first_of_pem(pem),
         ..VtpmEvidence::default()
     }
 }
@@ -184,7 +188,7 @@ fn parts_of_two_vms_do_not_fit() {
     assert_eq!(failures(&quote, &expected(&quote, b"challenge")), ["V3"]);
     let registers = VtpmEvidence { pcrs: other.pcrs.clone(), ..one.clone() };
     assert_eq!(failures(&registers, &expected_one), ["V6"]);
-    let leaf = VtpmEvidence { vek: other.vek.clone(), ..one };
+    let leaf = VtpmEvidence { vek: other.vek, ..one };
     let refused = failures(&leaf, &expected_one);
     assert!(refused.contains(&"S2") && refused.contains(&"C8"), "{refused:?}");
 }

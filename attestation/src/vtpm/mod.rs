@@ -8,24 +8,25 @@
 //! A confidential VM has no enforcement policy and no endorsement of a utility VM: HOST_DATA is zero, and the
 //! measurement is that of Azure's paravisor. What runs in the VM is in the registers alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod certified;
+mod expectations;
+
+use std::collections::BTreeMap;
+
+pub(crate) use certified::Certified;
+pub use expectations::{AkCertificate, VtpmExpectations};
 
 use crate::anchors::{Anchors, Trust};
 use crate::appraise::{self, Appraised};
 use crate::binding::ReportData;
-use crate::certificate::{Certificate, CertificateError};
 use crate::check::{self, Check, Finding, Outcome, Rejected};
 use crate::checks::vtpm::{ACCEPTANCE, AUTHENTICITY, Acceptable, Authentic, HCL, QUOTE};
 use crate::evidence::Evidence;
 use crate::hcl::HclReport;
-use crate::path::{self, PathError};
 use crate::policy::{Expect, Hex, Policy};
 use crate::rsa_key::RsaKey;
 use crate::tpm::Quote;
 use crate::verify::{self, Guest, Verified};
-
-/// The longest list of issuers that is read, in bytes.
-const MAX_ISSUERS: usize = 64 * 1024;
 
 /// The parts, as they are read inside the VM.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -48,27 +49,6 @@ pub struct VtpmEvidence {
     pub ak_issuers: Vec<u8>,
 }
 
-/// What a vTPM's quote must say.
-#[derive(Clone, Debug)]
-pub struct VtpmExpectations {
-    /// The nonce that was sent. An empty one is met by nothing.
-    pub nonce: Expect<Vec<u8>>,
-    /// The registers that the quote must cover, no more and no fewer. The empty set is met by nothing.
-    pub registers: Expect<BTreeSet<u8>>,
-    /// Values that registers may have. A register that stands here must be quoted; an empty list accepts
-    /// nobody.
-    pub values: Expect<BTreeMap<u8, Vec<Hex<32>>>>,
-    /// Whether the attestation key needs a certificate of Azure.
-    pub ak_certificate: Expect<AkCertificate>,
-}
-
-/// What the attestation key's certificate must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AkCertificate {
-    /// Of the same key, valid, and issued below a root that the anchors believe.
-    Believed,
-}
-
 /// What is known of a confidential VM once its evidence is authentic.
 #[derive(Clone)]
 pub struct Vm {
@@ -83,26 +63,6 @@ pub struct Vm {
     binding: ReportData,
     key: Option<RsaKey>,
     certificate: Option<Certified>,
-}
-
-/// What was found of the attestation key's certificate. Whether it is needed is for appraisal.
-#[derive(Clone)]
-pub(crate) struct Certified {
-    pub(crate) key: Option<RsaKey>,
-    pub(crate) path: Result<(), AkError>,
-}
-
-/// Why the attestation key's certificate is not believed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AkError {
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    #[error("{0} bytes of issuers are too many")]
-    TooLong(usize),
-    #[error(transparent)]
-    Path(#[from] PathError),
-    #[error("the root {0} is not believed")]
-    Root(String),
 }
 
 /// A confidential VM that is genuine and that this relying party accepts.
@@ -204,7 +164,10 @@ pub fn verify(
         quote: subject.quote,
         binding: subject.hcl.binding(),
         key: subject.key,
-        certificate: certified(evidence, anchors, at),
+        certificate: evidence
+            .ak_certificate
+            .as_ref()
+            .map(|leaf| Certified::read(leaf, &evidence.ak_issuers, anchors, at)),
     };
     Ok(Verified::new(vm, findings, trust, at))
 }
@@ -215,30 +178,6 @@ fn guest(evidence: &VtpmEvidence, hcl: &HclReport) -> Evidence {
         vek: evidence.vek.clone(),
         chain: evidence.chain.clone(),
         ..Evidence::default()
-    }
-}
-
-fn certified(evidence: &VtpmEvidence, anchors: &Anchors, at: u64) -> Option<Certified> {
-    let leaf = Certificate::from_zero_padded(evidence.ak_certificate.as_ref()?);
-    Some(match leaf {
-        Err(error) => Certified { key: None, path: Err(error.into()) },
-        Ok(leaf) => Certified {
-            key: leaf.rsa_key().and_then(RsaKey::from_pkcs1),
-            path: believed(leaf, &evidence.ak_issuers, anchors, at),
-        },
-    })
-}
-
-fn believed(leaf: Certificate, issuers: &[u8], anchors: &Anchors, at: u64) -> Result<(), AkError> {
-    if issuers.len() > MAX_ISSUERS {
-        return Err(AkError::TooLong(issuers.len()));
-    }
-    let mut chain = vec![leaf];
-    chain.extend(Certificate::sequence_from_der(issuers)?);
-    path::verify(&chain, at)?;
-    match chain.last().map(Certificate::fingerprint) {
-        Some(root) if anchors.believes_vtpm_root(&root) => Ok(()),
-        root => Err(AkError::Root(root.map(hex::encode).unwrap_or_default())),
     }
 }
 
