@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use attest_sidecar::AttestSidecar;
-use attestation::maa::{AciExpectations, Issuer, Jwks, appraise_aci, verify_token};
+use attestation::maa::{
+    AciExpectations, GuestExpectations, Issuer, Jwks, UvmExpectations, appraise_aci, verify_token,
+};
 use attestation::merkle::Inclusion;
 use attestation::policy::Hex;
 use attestation::{
@@ -329,18 +331,27 @@ async fn tokens_of_the_attestation_service_verify_and_are_about_what_was_asked()
     let keys = Outbound::new("MAA", &roots, Limits::default()).once(&certs).await.unwrap();
     let issuer =
         Issuer { url, keys: Jwks::parse(&keys.body).unwrap(), trust: Trust::NotProduction };
+    let uvm_issuer = bench.world.foundation().uvm.did().to_owned();
     let expectations = |host_data| AciExpectations {
-        host_data: Expect::Value(vec![Hex(host_data)]),
-        runtime_data: Expect::Value(runtime_data::certificate(&[3; 32], &[5; 32], 77)),
+        guest: GuestExpectations {
+            host_data: Expect::Value(vec![Hex(host_data)]),
+            measurement: Expect::unchecked("the endorsement stands for it"),
+            minimum_tcb: Expect::unchecked("a simulated machine"),
+            runtime_data: Expect::Value(runtime_data::certificate(&[3; 32], &[5; 32], 77)),
+            policy_hashes: Expect::unchecked("a simulated instance"),
+        },
         nonce: Expect::unchecked("freshness is in the runtime data"),
-        policy_hashes: Expect::unchecked("a simulated instance"),
-        minimum_uvm_svn: Expect::Value(100),
+        endorsement: Expect::Value(UvmExpectations {
+            issuers: vec![uvm_issuer.clone()],
+            ..UvmExpectations::default()
+        }),
     };
-    let claims = || verify_token(&reply.token, &issuer, now()).unwrap();
+    let issuers = [issuer];
+    let claims = || verify_token(&reply.token, &issuers, now()).unwrap();
     let host_data = *bench.group().host_data();
     assert!(appraise_aci(claims(), &expectations(host_data)).is_ok());
     let rejected = appraise_aci(claims(), &expectations([0; 32])).err().unwrap();
-    assert_eq!(rejected.failures().map(|one| one.check.id).collect::<Vec<_>>(), ["J8"]);
+    assert_eq!(rejected.failures().map(|one| one.check.id).collect::<Vec<_>>(), ["J8.P9"]);
 
     // Without a token, the request that anybody may send to the service is still there.
     bench.world.maa().unwrap().faults.until_cleared(MaaFault::BadRequest);

@@ -19,6 +19,9 @@ const AMD_ROOTS: [(Product, &str); 3] = [
 /// 2022", as stated in microsoft/confidential-aci-examples and compared with two endorsements of real machines.
 const MICROSOFT_ENDORSER: &str =
     "did:x509:0:sha256:I__iuL25oXEVFdTP_aBLx_eT1RPHbCQ_ECBQfYZpt9s::eku:1.3.6.1.4.1.311.76.59.1.2";
+/// SHA-256 of "Azure Virtual TPM Root Certificate Authority 2023" (DER), the root of the attestation keys of
+/// Azure's virtual TPMs, as published with Azure's documentation of Trusted Launch. Evidence brings the path.
+const AZURE_VTPM_ROOT: &str = "e6c596b17f8ffefba5c300f714cfb1260c6028704ecf7becc4ab5018efb00e95";
 
 /// Whether a verdict rests on the real roots. Every surface that shows a verdict shows this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct Anchors {
     /// Issuers of endorsements of utility VMs: did:x509.
     endorsers: Vec<String>,
     lists: Vec<Crl>,
+    /// SHA-256 of the roots of virtual TPMs.
+    vtpm_roots: Vec<[u8; 32]>,
 }
 
 /// AMD's root and intermediate of one generation.
@@ -68,15 +73,14 @@ impl Anchors {
                 Product::Genoa => (genoa::ASK, genoa::ARK),
                 Product::Turin => (turin::ASK, turin::ARK),
             };
-            let mut ark_sha256 = [0; 32];
-            hex::decode_to_slice(pin, &mut ark_sha256)
-                .expect("a constant of 64 hexadecimal digits");
-            Root { product, ark_sha256, chain: built_in(ask).chain(built_in(ark)).collect() }
+            let chain = built_in(ask).chain(built_in(ark)).collect();
+            Root { product, ark_sha256: pinned(pin), chain }
         });
         Self {
             trust: Trust::Production,
             roots: roots.into(),
             endorsers: vec![MICROSOFT_ENDORSER.to_owned()],
+            vtpm_roots: vec![pinned(AZURE_VTPM_ROOT)],
             lists: Vec::new(),
         }
     }
@@ -115,9 +119,20 @@ impl Anchors {
         self.lists.iter().filter(|list| list.names_as_issuer(root))
     }
 
+    /// Whether the attestation keys of virtual TPMs may descend from this certificate.
+    pub(crate) fn believes_vtpm_root(&self, sha256: &[u8; 32]) -> bool {
+        self.vtpm_roots.contains(sha256)
+    }
+
     fn of(&self, product: Product) -> impl Iterator<Item = &Root> {
         self.roots.iter().filter(move |root| root.product == product)
     }
+}
+
+fn pinned(digest: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    hex::decode_to_slice(digest, &mut out).expect("a constant of 64 hexadecimal digits");
+    out
 }
 
 /// The text comes from the `sev` crate. Were it unreadable, the chain would be missing and evidence without
@@ -148,7 +163,7 @@ pub mod danger {
         NoRoot,
     }
 
-    /// Namespace of the one dangerous constructor.
+    /// Namespace of the dangerous constructors.
     #[derive(Debug)]
     pub struct Anchors;
 
@@ -188,7 +203,23 @@ pub mod danger {
                 })
                 .collect();
             let trust = Trust::NotProduction;
-            Ok(super::Anchors { trust, roots, endorsers, lists: Vec::new() })
+            let (vtpm_roots, lists) = (Vec::new(), Vec::new());
+            Ok(super::Anchors { trust, roots, endorsers, vtpm_roots, lists })
+        }
+
+        /// The same anchors, which from now on are not production's, believing the certificates of a PEM text
+        /// as roots of virtual TPMs, and no others.
+        ///
+        /// # Errors
+        ///
+        /// [`AnchorsError::Certificate`].
+        pub fn with_vtpm_roots(
+            anchors: super::Anchors,
+            text: &str,
+        ) -> Result<super::Anchors, AnchorsError> {
+            let roots = Certificate::sequence_from_pem(text)?;
+            let vtpm_roots = roots.iter().map(Certificate::fingerprint).collect();
+            Ok(super::Anchors { trust: Trust::NotProduction, vtpm_roots, ..anchors })
         }
     }
 

@@ -73,6 +73,17 @@ impl Certificate {
         if rest.is_empty() { Ok(certificate) } else { Err(CertificateError::Trailing(rest.len())) }
     }
 
+    /// Decodes one certificate that zeros may follow, as in an index of a TPM's non-volatile memory.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError`].
+    pub fn from_zero_padded(bytes: &[u8]) -> Result<Self, CertificateError> {
+        let (certificate, rest) = Self::first_of(bytes)?;
+        let padding = rest.iter().all(|byte| *byte == 0);
+        if padding { Ok(certificate) } else { Err(CertificateError::Trailing(rest.len())) }
+    }
+
     /// Decodes certificates that follow each other without anything between them.
     ///
     /// # Errors

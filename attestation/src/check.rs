@@ -118,6 +118,12 @@ impl Rejected {
     pub fn failures(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| matches!(finding.outcome, Outcome::Failed { .. }))
     }
+
+    /// The same refusal, with what other checks found beside.
+    pub(crate) fn and(mut self, findings: impl IntoIterator<Item = Finding>) -> Self {
+        self.findings.extend(findings);
+        self
+    }
 }
 
 impl Display for Rejected {

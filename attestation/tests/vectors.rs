@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use attestation::certificate::Certificate;
 use attestation::crl::{Crl, CrlError};
 use attestation::danger;
-use attestation::maa::{Issuer, Jwks, TokenError, verify_token};
 use attestation::policy::{EndorsementPolicy, Generation, Hex, List, Revocation};
 use attestation::product::Product;
 use attestation::report::SigningKey;
@@ -452,29 +451,6 @@ fn no_changed_bit_survives() {
         changed.report.resize(length, 0);
         assert_eq!(failures(&at_production(&changed).err().unwrap()), ["R1"], "{length} bytes");
     }
-}
-
-#[test]
-fn a_real_token_verifies_and_is_still_refused() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
-    let token = vectors.text("maa-tokens/sgx-sharedeus-2023-09.jwt");
-    let token = token.trim();
-    let keys = Jwks::parse(&vectors.read("maa-tokens/sgx-sharedeus-2023-09.jwks.json")).unwrap();
-    let url = "https://sharedeus.eus.attest.azure.net".to_owned();
-    let issuer = Issuer { url, keys, trust: Trust::Production };
-    let refused = |issuer: &Issuer, at| match verify_token(token, issuer, at) {
-        Err(TokenError::Rejected(rejected)) => failures(&rejected),
-        Ok(_) => vec![],
-        Err(other) => panic!("{other}"),
-    };
-    let issued = 1_695_737_747;
-    assert_eq!(refused(&issuer, NOW), ["J5"], "expired three years ago");
-    assert_eq!(refused(&issuer, issued + 2 * 3600), ["J5"], "older than we decide on");
-    assert_eq!(refused(&issuer, issued - 120), ["J5"], "from the future");
-    assert_eq!(refused(&issuer, issued + 60), [""; 0], "authentic then");
-
-    let elsewhere = Issuer { url: "https://sharedweu.weu.attest.azure.net".to_owned(), ..issuer };
-    assert_eq!(refused(&elsewhere, issued + 60), ["J1", "J2"]);
 }
 
 fn base64_standard(text: &str) -> Vec<u8> {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use super::{binding, guest, platform, revocation};
-use crate::check::{Check, Outcome, Row};
+use super::{binding, forbidden, guest, platform, revocation};
+use crate::check::{Check, Row};
 use crate::demand::Demand;
-use crate::policy::{Expect, Hex, Never, Policy};
+use crate::policy::Policy;
 use crate::report::SigningKey;
 use crate::verify::Guest;
 
@@ -32,28 +32,6 @@ pub(crate) const CHECKS: [Row<Subject>; 1] = [Row {
     },
     run: |s| forbidden(&s.policy.vlek, s.guest.vek.kind == SigningKey::Vlek, "VCEK", "VLEK"),
 }];
-
-pub(super) fn expect<T>(expected: &Expect<T>, judge: impl FnOnce(&T) -> Outcome) -> Outcome {
-    match expected {
-        Expect::Value(value) => judge(value),
-        Expect::Unchecked { why } => Outcome::unchecked(why),
-    }
-}
-
-pub(super) fn forbidden(never: &Expect<Never>, present: bool, good: &str, bad: &str) -> Outcome {
-    expect(never, |Never::Forbidden| Outcome::of(!present, good, if present { bad } else { good }))
-}
-
-/// An empty list is met by nobody.
-pub(super) fn one_of<const N: usize>(allowed: &[Hex<N>], actual: Hex<N>) -> Outcome {
-    let expected = if allowed.is_empty() {
-        "one of an empty list: nothing is allowed".to_owned()
-    } else {
-        let names: Vec<String> = allowed.iter().map(|value| hex::encode(value.0)).collect();
-        names.join(" or ")
-    };
-    Outcome::of(allowed.contains(&actual), expected, hex::encode(actual.0))
-}
 
 /// All that are required, and none beyond those that are required or allowed: whether it holds, what is
 /// expected, what is.

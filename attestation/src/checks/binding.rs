@@ -1,6 +1,7 @@
 //! Is the report about what the relying party asked, now, on this connection?
 
-use super::acceptance::{Subject, expect};
+use super::acceptance::Subject;
+use super::expect;
 use crate::check::{Check, Outcome, Row};
 use crate::policy::Expect;
 

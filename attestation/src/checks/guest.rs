@@ -1,6 +1,7 @@
 //! Is the guest acceptable: the policy that it was launched with, and what was launched?
 
-use super::acceptance::{Subject, expect, flags, forbidden, one_of};
+use super::acceptance::{Subject, flags};
+use super::{expect, forbidden, one_of};
 use crate::check::{Check, Outcome, Row};
 use crate::crypto::sha256;
 use crate::policy::Hex;

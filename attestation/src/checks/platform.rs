@@ -1,6 +1,7 @@
 //! Is the machine acceptable: its firmware, its settings, and which one it is?
 
-use super::acceptance::{Subject, expect, flags, forbidden, one_of};
+use super::acceptance::{Subject, flags};
+use super::{expect, forbidden, one_of};
 use crate::check::{Check, Outcome, Row};
 use crate::policy::{Generation, Hex};
 use crate::tcb::Tcb;

@@ -1,6 +1,7 @@
 //! Has AMD taken back a certificate of the chain?
 
-use super::acceptance::{Subject, expect};
+use super::acceptance::Subject;
+use super::expect;
 use crate::check::{Check, Outcome, Row};
 use crate::policy::{List, Revocation};
 

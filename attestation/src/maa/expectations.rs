@@ -1,0 +1,78 @@
+//! What the claims of a token must say. Both shapes hold the claims of an SEV-SNP guest; around them a
+//! container group has its utility VM's endorsement, and a confidential VM its vTPM and boot.
+
+use crate::policy::{Expect, Hex, MinimumTcb, Never};
+
+/// The issuer of Microsoft's endorsements of utility VMs.
+pub const UVM_ISSUER: &str =
+    "did:x509:0:sha256:I__iuL25oXEVFdTP_aBLx_eT1RPHbCQ_ECBQfYZpt9s::eku:1.3.6.1.4.1.311.76.59.1.2";
+
+/// The feed of Azure's utility VMs on AMD processors.
+pub const UVM_FEED: &str = "ContainerPlat-AMD-UVM";
+
+/// The lowest security version of a utility VM that production should accept.
+pub const UVM_MINIMUM_SVN: u64 = 100;
+
+/// What the claims of the SEV-SNP guest must say, and those of the service about itself.
+#[derive(Clone, Debug)]
+pub struct GuestExpectations {
+    /// SHA-256 digests of enforcement policies, one of which must be HOST_DATA. An empty list accepts nobody.
+    /// In a confidential VM HOST_DATA is zero.
+    pub host_data: Expect<Vec<Hex<32>>>,
+    /// Launch measurements, one of which must be the guest's.
+    pub measurement: Expect<Vec<Hex<48>>>,
+    /// The lowest reported TCB. Tokens do not name the generation; choose it for the machines that are meant.
+    pub minimum_tcb: Expect<MinimumTcb>,
+    /// The exact runtime data that the report must be about: what was sent to the service with the report, or
+    /// the paravisor's in a confidential VM.
+    pub runtime_data: Expect<Vec<u8>>,
+    /// The attestation policies (`x-ms-policy-hash`) that the issuer may have applied: its owner can change
+    /// them.
+    pub policy_hashes: Expect<Vec<String>>,
+}
+
+/// What a token of a confidential container group must say.
+#[derive(Clone, Debug)]
+pub struct AciExpectations {
+    /// About the guest.
+    pub guest: GuestExpectations,
+    /// The nonce that was sent, as its decimal text. An empty one is met by nothing.
+    pub nonce: Expect<String>,
+    /// About its utility VM.
+    pub endorsement: Expect<UvmExpectations>,
+}
+
+/// What a token must say about the endorsement of a utility VM.
+#[derive(Clone, Debug)]
+pub struct UvmExpectations {
+    /// did:x509 names of those who may endorse. An empty list accepts nobody.
+    pub issuers: Vec<String>,
+    /// What the endorsement must be about.
+    pub feed: String,
+    /// The lowest security version.
+    pub minimum_svn: u64,
+}
+
+impl Default for UvmExpectations {
+    /// Microsoft's own utility VMs that are recent enough.
+    fn default() -> Self {
+        Self {
+            issuers: vec![UVM_ISSUER.to_owned()],
+            feed: UVM_FEED.to_owned(),
+            minimum_svn: UVM_MINIMUM_SVN,
+        }
+    }
+}
+
+/// What a token of a confidential VM must say.
+#[derive(Clone, Debug)]
+pub struct CvmExpectations {
+    /// About the guest.
+    pub guest: GuestExpectations,
+    /// The nonce that was sent, decoded. An empty one is met by nothing.
+    pub nonce: Expect<Vec<u8>>,
+    /// Booting without secure boot, or with a debugger or test signing.
+    pub insecure_boot: Expect<Never>,
+    /// Versions of the attestation protocol, such as "3.0".
+    pub protocols: Expect<Vec<String>>,
+}
