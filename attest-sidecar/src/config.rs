@@ -21,8 +21,8 @@ pub const VARS: [Var; 13] = [
         name: "ATTEST_DEVICE",
         class: Class::Measured,
         default: Some("auto"),
-        help: "`auto` takes /dev/sev-guest, else /dev/sev; or one of these two; or socket:/path of a \
-               security processor that answers guest messages on a Unix socket.",
+        help: "`auto` takes /dev/sev-guest, else /dev/sev, else /sys/kernel/config/tsm/report; or one of these \
+               three; or socket:/path of a security processor that answers guest messages on a Unix socket.",
     },
     Var {
         name: "ATTEST_CERTIFICATE_SOURCES",
