@@ -255,3 +255,54 @@ impl Outbound {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A party that says these things, one a connection, and hears nothing.
+    async fn party(answers: &[&str]) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let close = "content-length: 2\r\nconnection: close\r\n\r\nok";
+                let _ = stream.write_all(format!("HTTP/1.1 {answer}\r\n{close}").as_bytes()).await;
+            }
+        });
+        url
+    }
+
+    fn outbound() -> Outbound {
+        let deadline = Duration::from_secs(5);
+        Outbound::new("party", &Roots::public(), Limits { deadline, ..Limits::default() })
+    }
+
+    #[tokio::test]
+    async fn a_pause_that_is_asked_for_is_kept() {
+        let url = party(&["429 Slow\r\nretry-after: 1", "200 OK"]).await;
+        let started = Instant::now();
+        let answer = outbound().repeatedly(&Call::get(url)).await.unwrap();
+        assert_eq!(answer.body, "ok");
+        assert!(started.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_pause_beyond_the_deadline_is_told_at_once_and_the_party_left_alone() {
+        for asked in ["6", "600", "18446744073709551615"] {
+            let throttled = format!("429 Slow\r\nretry-after: {asked}");
+            let url = party(&[&throttled, "200 OK"]).await;
+            let started = Instant::now();
+            let error = outbound().repeatedly(&Call::get(url)).await.unwrap_err();
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(asked.parse().unwrap())));
+            assert!(error.is_transient());
+            assert!(started.elapsed() < Duration::from_secs(4), "{asked}");
+        }
+    }
+}
