@@ -11,9 +11,14 @@ use proto::attest::evidence_request::Purpose;
 use proto::attest::{EvidenceReply, EvidenceRequest, TlsCertificate, TlsChannel};
 use service::env::Environment;
 use service::{Process, Role, Shutdown};
+use sim::pki::amd::AmdAuthority;
+use sim::tcb::Product;
 use sim::world::{Group, HttpsConfig, World, WorldConfig};
 use tempfile::TempDir;
 use tonic::transport::Channel;
+
+/// The longest that something is waited for which happens in the background.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The role, running, in a world with one machine and an attestation service.
 pub(crate) struct Bench {
@@ -148,4 +153,19 @@ pub(crate) fn channel() -> TlsChannel {
         certificate_sha256: vec![4; 32],
         manifest_sha256: vec![5; 32],
     }
+}
+
+/// Has the keys of the other world searched for before anything waits for them.
+pub(crate) fn foreign_keys(world: &World) {
+    AmdAuthority::derive(&world.foundation().foreign(), Product::Milan).unwrap();
+}
+
+/// Repeats until it is so. What it waits for happens in the background and tells nobody.
+pub(crate) async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
+    let repeated = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, repeated).await.unwrap();
 }

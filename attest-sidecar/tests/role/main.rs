@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 mod bench;
+mod revocation;
 mod sources;
 
 use std::num::NonZeroU32;
