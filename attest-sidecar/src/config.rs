@@ -153,3 +153,41 @@ fn source_url(env: &mut Reader<'_>, name: &'static str) -> Option<Url> {
         http
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use service::env::Environment;
+
+    use super::*;
+
+    fn problems(pairs: &[(&str, &str)]) -> Option<String> {
+        let env: Environment = pairs.iter().copied().collect();
+        let mut reader = Reader::new(&env, &VARS);
+        let config = Config::read(&mut reader);
+        reader.finish(config).err().map(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_a_configuration() {
+        assert_eq!(problems(&[]), None);
+    }
+
+    #[test]
+    fn sources_and_their_addresses_are_checked_together() {
+        let wrong = problems(&[
+            ("ATTEST_CERTIFICATE_SOURCES", "thim,thim"),
+            ("ATTEST_THIM_URL", "http://thim.example/?x=y"),
+            ("ATTEST_AZURE_CACHE_URL", "file:///etc"),
+            ("ATTEST_KDS_URL", "kdsintf.amd.com"),
+        ]);
+        let wrong = wrong.unwrap();
+        for name in VARS
+            .iter()
+            .map(|var| var.name)
+            .filter(|name| name.ends_with("_URL") || *name == "ATTEST_CERTIFICATE_SOURCES")
+        {
+            assert!(wrong.contains(&format!("{name}: ")), "{name}: {wrong}");
+        }
+        assert_eq!(problems(&[("ATTEST_KDS_URL", "http://mirror.example/amd")]), None);
+    }
+}

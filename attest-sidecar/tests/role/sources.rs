@@ -166,6 +166,17 @@ async fn when_the_tcb_moves_new_certificates_are_fetched_and_the_old_ones_kept()
     bench.stop().await;
 }
 
+/// The one source has the certificates of the present firmware, and the first report is from before the update.
+#[tokio::test]
+async fn a_report_from_before_the_tcb_moved_is_made_anew() {
+    let moving = |world: &World| {
+        world.groups().first().unwrap().device_faults().once(DeviceFault::OldTcb);
+    };
+    let bench = Bench::with("thim", |_| {}, moving).await;
+    bench.holds().await;
+    bench.stop().await;
+}
+
 #[tokio::test]
 async fn security_patch_levels_above_127_are_read_as_they_are() {
     for source in ["thim", "azure-cache", "kds"] {
