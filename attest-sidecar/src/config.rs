@@ -5,11 +5,12 @@ use service::listen::Local;
 use service::roots::{self, Roots};
 use url::Url;
 
+use crate::certificates::{Order, Places};
 use crate::device::Source;
 use crate::security_context::ContextPlace;
 
 /// The role's variables.
-pub const VARS: [Var; 10] = [
+pub const VARS: [Var; 13] = [
     Var {
         name: "ATTEST_LISTEN",
         class: Class::Measured,
@@ -20,14 +21,34 @@ pub const VARS: [Var; 10] = [
         name: "ATTEST_DEVICE",
         class: Class::Measured,
         default: Some("auto"),
-        help: "`auto` takes /dev/sev-guest, else /dev/sev; or one of these two; or socket:/path of a \
-               security processor that answers guest messages on a Unix socket.",
+        help: "`auto` takes /dev/sev-guest, else /dev/sev, else /sys/kernel/config/tsm/report; or one of these \
+               three; or socket:/path of a security processor that answers guest messages on a Unix socket.",
+    },
+    Var {
+        name: "ATTEST_CERTIFICATE_SOURCES",
+        class: Class::Measured,
+        default: Some("context,thim,azure-cache,kds"),
+        help: "Where certificates of this machine come from, in the order in which the sources are asked: what the \
+               platform mounted, Azure's THIM, Azure's cache of AMD's service, AMD's service, which also gives \
+               the revocation list.",
     },
     Var {
         name: "ATTEST_THIM_URL",
         class: Class::Measured,
         default: Some("http://169.254.169.254/metadata/THIM/amd/certification"),
-        help: "Where certificates of this machine are fetched when the platform mounted none, or stale ones.",
+        help: "Azure's THIM, on this machine.",
+    },
+    Var {
+        name: "ATTEST_AZURE_CACHE_URL",
+        class: Class::Measured,
+        default: Some("https://global.acccache.azure.net"),
+        help: "Azure's cache of AMD's key distribution service: what stands before /SevSnpVM.",
+    },
+    Var {
+        name: "ATTEST_KDS_URL",
+        class: Class::Measured,
+        default: Some("https://kdsintf.amd.com"),
+        help: "AMD's key distribution service: what stands before /vcek/v1.",
     },
     Var {
         name: "MAA_ENDPOINT",
@@ -74,10 +95,9 @@ pub const VARS: [Var; 10] = [
 pub struct Config {
     pub(crate) listen: Local,
     pub(crate) device: Source,
-    pub(crate) thim: Url,
+    pub(crate) certificates: Places,
     pub(crate) maa: Url,
     pub(crate) maa_hosts: Vec<String>,
-    pub(crate) context: ContextPlace,
     pub(crate) roots: Roots,
 }
 
@@ -85,7 +105,10 @@ impl Config {
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
         let listen = env.parse("ATTEST_LISTEN");
         let device = env.parse("ATTEST_DEVICE");
-        let thim = env.parse::<Url>("ATTEST_THIM_URL");
+        let order = env.parse::<Order>("ATTEST_CERTIFICATE_SOURCES");
+        let thim = source_url(env, "ATTEST_THIM_URL");
+        let azure_cache = source_url(env, "ATTEST_AZURE_CACHE_URL");
+        let kds = source_url(env, "ATTEST_KDS_URL");
         let maa = env.parse::<Url>("MAA_ENDPOINT").filter(|url| {
             let https = url.scheme() == "https" && url.path() == "/" && url.query().is_none();
             if !https {
@@ -106,11 +129,65 @@ impl Config {
         Some(Self {
             listen: listen?,
             device: device?,
-            thim: thim?,
+            certificates: Places {
+                order: order?,
+                context,
+                thim: thim?,
+                azure_cache: azure_cache?,
+                kds: kds?,
+            },
             maa: maa?,
             maa_hosts,
-            context,
             roots: roots?,
         })
+    }
+}
+
+/// A source may be reached in the clear: what it says is verified by whoever relies on it.
+fn source_url(env: &mut Reader<'_>, name: &'static str) -> Option<Url> {
+    env.parse::<Url>(name).filter(|url| {
+        let http = matches!(url.scheme(), "https" | "http") && url.query().is_none();
+        if !http {
+            env.refuse(name, &"must be http or https, without a query");
+        }
+        http
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use service::env::Environment;
+
+    use super::*;
+
+    fn problems(pairs: &[(&str, &str)]) -> Option<String> {
+        let env: Environment = pairs.iter().copied().collect();
+        let mut reader = Reader::new(&env, &VARS);
+        let config = Config::read(&mut reader);
+        reader.finish(config).err().map(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_a_configuration() {
+        assert_eq!(problems(&[]), None);
+    }
+
+    #[test]
+    fn sources_and_their_addresses_are_checked_together() {
+        let wrong = problems(&[
+            ("ATTEST_CERTIFICATE_SOURCES", "thim,thim"),
+            ("ATTEST_THIM_URL", "http://thim.example/?x=y"),
+            ("ATTEST_AZURE_CACHE_URL", "file:///etc"),
+            ("ATTEST_KDS_URL", "kdsintf.amd.com"),
+        ]);
+        let wrong = wrong.unwrap();
+        for name in VARS
+            .iter()
+            .map(|var| var.name)
+            .filter(|name| name.ends_with("_URL") || *name == "ATTEST_CERTIFICATE_SOURCES")
+        {
+            assert!(wrong.contains(&format!("{name}: ")), "{name}: {wrong}");
+        }
+        assert_eq!(problems(&[("ATTEST_KDS_URL", "http://mirror.example/amd")]), None);
     }
 }

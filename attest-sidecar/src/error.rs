@@ -2,7 +2,6 @@
 
 use tonic::Status;
 
-use crate::certificates::CertificatesError;
 use crate::evidence::EvidenceError;
 use crate::maa::MaaError;
 use crate::processor::ProcessorError;
@@ -42,11 +41,7 @@ pub(crate) fn status(failure: &Failure) -> Status {
             ProcessorError::Busy => Status::resource_exhausted(text),
             ProcessorError::Device(_) | ProcessorError::Gone => Status::unavailable(text),
         },
-        Failure::Evidence(EvidenceError::Certificates(error)) => match error {
-            CertificatesError::Source(_)
-            | CertificatesError::Unusable(_)
-            | CertificatesError::Mismatch { .. } => Status::unavailable(text),
-        },
+        Failure::Evidence(EvidenceError::Certificates(_)) => Status::unavailable(text),
         Failure::Maa(MaaError::Call(_) | MaaError::NoToken) => Status::unavailable(text),
     }
 }

@@ -71,7 +71,7 @@ impl Attester {
             let (report, inclusion) = self.processor.prove(binding).await?;
             match self.endorsed(report.as_slice()).await {
                 Ok(endorsed) => return Ok((self.evidence(&endorsed), inclusion)),
-                Err(CertificatesError::Mismatch { .. }) if !second => second = true,
+                Err(error) if error.tcb_moved() && !second => second = true,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -107,8 +107,9 @@ impl Attester {
         loop {
             let report = self.processor.report(data).await?;
             match self.endorsed(report.as_slice()).await {
-                Err(CertificatesError::Mismatch { .. }) if !second => second = true,
-                outcome => return Ok(outcome?),
+                Ok(endorsed) => return Ok(endorsed),
+                Err(error) if error.tcb_moved() && !second => second = true,
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -125,7 +126,7 @@ impl Attester {
             report: endorsed.report.as_bytes().to_vec(),
             vek: endorsed.endorsements.vek.clone(),
             chain: Some(endorsed.endorsements.issuers.clone()),
-            crl: None,
+            crl: self.certificates.revocation_list(&endorsed.endorsements),
             uvm: self.uvm.clone(),
             cce_policy: self.cce_policy.clone(),
         }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use service::env::{Reader, Var};
 use service::listen::{Listener, Local};
-use service::outbound::{Limits, Outbound};
+use service::outbound::Outbound;
 use service::{BoxError, Process, Role, lifecycle};
 
 use crate::certificates::Certificates;
@@ -54,12 +54,11 @@ impl Role for AttestSidecar {
         let listener = Listener::bind(config.listen.address()).await?;
         let processor = Processor::start(&config.device)?;
         let end = processor.clone();
-        let context = SecurityContext::read(&config.context);
-        let thim = Outbound::new("THIM", &config.roots, Limits::default());
-        let certificates = Certificates::new(thim, config.thim, context.certificates);
+        let context = SecurityContext::read(&config.certificates.context);
+        let certificates = Certificates::new(&config.certificates, &config.roots);
         let attester = Arc::new(Attester::new(
             processor,
-            certificates,
+            certificates.clone(),
             context.uvm_reference_info,
             context.security_policy,
         ));
@@ -78,6 +77,7 @@ impl Role for AttestSidecar {
         tokio::select! {
             served = service::grpc::serve(router, listener, &process.shutdown) => Ok(served?),
             () = end.ended() => Err("the thread of the security processor has ended".into()),
+            never = certificates.keep_revocation_list() => match never {},
         }
     }
 }

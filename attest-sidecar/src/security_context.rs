@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::certificates::Endorsements;
-
 /// Where Kata containers find theirs.
 const KATA: &str = "/opt/confidential-containers/share/kata-containers";
 
@@ -29,7 +27,6 @@ pub(crate) struct ContextPlace {
 /// What was there. A part that is missing or unreadable is absent; the others stay.
 #[derive(Default)]
 pub(crate) struct SecurityContext {
-    pub(crate) certificates: Option<Endorsements>,
     /// The enforcement policy, decoded.
     pub(crate) security_policy: Option<Vec<u8>>,
     /// The utility VM's endorsement in base64, as the platform wrote it.
@@ -40,28 +37,26 @@ impl SecurityContext {
     /// Reads the folder that the environment names, else the first `/security-context-*`, else Kata's; the
     /// variables of the environment stand in for what no file holds.
     pub(crate) fn read(place: &ContextPlace) -> Self {
-        let folder = place.folder.clone().or_else(mounted).unwrap_or_else(|| KATA.into());
-        let part = |file: &str, variable: &Option<String>| {
-            read_text(&folder.join(file)).or_else(|| variable.clone())
-        };
-        let certificates = part("host-amd-cert-base64", &place.certificates);
-        let policy = part("security-policy-base64", &place.security_policy);
-        let reference_info = part("reference-info-base64", &place.reference_info);
+        let policy = part(place, "security-policy-base64", &place.security_policy);
+        let reference_info = part(place, "reference-info-base64", &place.reference_info);
         Self {
-            certificates: certificates.and_then(|text| {
-                let json = decode(&text, "certificates")?;
-                Endorsements::from_thim(&json)
-                    .inspect_err(|error| {
-                        tracing::warn!(%error, "the mounted certificates cannot be used");
-                    })
-                    .ok()
-            }),
             security_policy: policy.and_then(|text| decode(&text, "policy")),
             uvm_reference_info: reference_info
                 .map(|text| text.trim().to_owned())
                 .filter(|text| decode(text, "endorsement").is_some()),
         }
     }
+}
+
+/// The host's certificates from the same places, decoded: the JSON of THIM.
+pub(crate) fn host_certificates(place: &ContextPlace) -> Option<Vec<u8>> {
+    let text = part(place, "host-amd-cert-base64", &place.certificates)?;
+    decode(&text, "certificates")
+}
+
+fn part(place: &ContextPlace, file: &str, variable: &Option<String>) -> Option<String> {
+    let folder = place.folder.clone().or_else(mounted).unwrap_or_else(|| KATA.into());
+    read_text(&folder.join(file)).or_else(|| variable.clone())
 }
 
 fn mounted() -> Option<PathBuf> {
@@ -104,7 +99,7 @@ mod tests {
         let write =
             |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("security-policy-base64", "cG9saWN5\n");
-        write("host-amd-cert-base64", "bm8ganNvbg==");
+        write("host-amd-cert-base64", "bm8ganNvbg");
         let place = ContextPlace {
             folder: Some(folder.path().to_owned()),
             security_policy: Some("b3RoZXI=".to_owned()),
@@ -114,7 +109,9 @@ mod tests {
         let context = SecurityContext::read(&place);
         assert_eq!(context.security_policy.as_deref(), Some(b"policy".as_slice()));
         assert_eq!(context.uvm_reference_info.as_deref(), Some("AAEC"));
-        assert!(context.certificates.is_none());
+        assert!(host_certificates(&place).is_none());
+        write("host-amd-cert-base64", "bm8ganNvbg==");
+        assert_eq!(host_certificates(&place).as_deref(), Some(b"no json".as_slice()));
 
         write("reference-info-base64", "not base64!");
         assert_eq!(SecurityContext::read(&place).uvm_reference_info, None);

@@ -6,6 +6,7 @@ use std::fmt::{self, Display};
 use crate::certificate::{Certificate, CertificateError};
 use crate::crl::Crl;
 use crate::product::Product;
+use crate::uvm;
 
 /// SHA-256 of AMD's root certificates (ARK, DER) as published at kdsintf.amd.com, compared with five
 /// independent copies. The certificates themselves come from the `sev` crate and are held against these.
@@ -15,10 +16,6 @@ const AMD_ROOTS: [(Product, &str); 3] = [
     (Product::Turin, "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"),
 ];
 
-/// Who endorses utility VMs on Azure: leaves for confidential containers below "Microsoft Supply Chain RSA Root CA
-/// 2022", as stated in microsoft/confidential-aci-examples and compared with two endorsements of real machines.
-const MICROSOFT_ENDORSER: &str =
-    "did:x509:0:sha256:I__iuL25oXEVFdTP_aBLx_eT1RPHbCQ_ECBQfYZpt9s::eku:1.3.6.1.4.1.311.76.59.1.2";
 /// SHA-256 of "Azure Virtual TPM Root Certificate Authority 2023" (DER), the root of the attestation keys of
 /// Azure's virtual TPMs, as published with Azure's documentation of Trusted Launch. Evidence brings the path.
 const AZURE_VTPM_ROOT: &str = "e6c596b17f8ffefba5c300f714cfb1260c6028704ecf7becc4ab5018efb00e95";
@@ -79,7 +76,7 @@ impl Anchors {
         Self {
             trust: Trust::Production,
             roots: roots.into(),
-            endorsers: vec![MICROSOFT_ENDORSER.to_owned()],
+            endorsers: vec![uvm::MICROSOFT.to_owned()],
             vtpm_roots: vec![pinned(AZURE_VTPM_ROOT)],
             lists: Vec::new(),
         }
@@ -276,7 +273,7 @@ mod tests {
         let anchors = danger::Anchors::from_pem(&text).unwrap();
         assert_eq!(anchors.trust(), Trust::NotProduction);
         assert_eq!(anchors.endorsers(), [maker.did()]);
-        assert_eq!(Anchors::production().endorsers(), [MICROSOFT_ENDORSER]);
+        assert_eq!(Anchors::production().endorsers(), [uvm::MICROSOFT]);
 
         assert_eq!(
             danger::Anchors::from_pem(&maker.root_pem()).unwrap_err(),
@@ -297,7 +294,7 @@ mod tests {
 
     #[test]
     fn microsofts_identifier_is_one() {
-        let did: crate::did_x509::Did = MICROSOFT_ENDORSER.parse().unwrap();
-        assert_eq!(did.id(), MICROSOFT_ENDORSER);
+        let did: crate::did_x509::Did = uvm::MICROSOFT.parse().unwrap();
+        assert_eq!(did.id(), uvm::MICROSOFT);
     }
 }

@@ -258,8 +258,8 @@ fn aci() -> Value {
             "x-ms-sevsnpvm-launchmeasurement": "22".repeat(48),
         },
         "x-ms-sevsnpvm-uvm-endorsement-headers": {
-            "feed": attestation::maa::UVM_FEED,
-            "iss": attestation::maa::UVM_ISSUER,
+            "feed": attestation::uvm::FEED,
+            "iss": attestation::uvm::MICROSOFT,
         },
     });
     merge(merge(times(), guest(RUNTIME)), about)

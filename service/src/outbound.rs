@@ -10,15 +10,13 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use reqwest::{Client, Method, Url};
+use tokio::time::Instant;
 
 use crate::body::{self, BodyError};
 use crate::roots::Roots;
 
 /// The longest upstream text that an error repeats.
 const EXCERPT: usize = 2048;
-
-/// The longest pause between two tries, whatever `Retry-After` says.
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// One outside party and the bounds for calls to it.
 #[derive(Clone, Debug)]
@@ -154,7 +152,9 @@ impl OutboundError {
         }
     }
 
-    fn retry_after(&self) -> Option<Duration> {
+    /// How long the party asked to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::TooLarge { .. } => None,
@@ -188,17 +188,19 @@ impl Outbound {
     }
 
     /// Calls, and calls again after a transient failure, with jitter and honouring `Retry-After`, within the
-    /// deadline. For calls that change nothing at the other side.
+    /// deadline. A pause that would end after it is not begun: the caller learns at once what was asked for. For
+    /// calls that change nothing at the other side.
     ///
     /// # Errors
     ///
     /// The last [`OutboundError`].
     pub async fn repeatedly(&self, call: &Call) -> Result<Answer, OutboundError> {
         let timed_out = |_| OutboundError::TimedOut { party: self.party };
-        tokio::time::timeout(self.limits.deadline, self.tries(call)).await.map_err(timed_out)?
+        let end = Instant::now() + self.limits.deadline;
+        tokio::time::timeout_at(end, self.tries(call, end)).await.map_err(timed_out)?
     }
 
-    async fn tries(&self, call: &Call) -> Result<Answer, OutboundError> {
+    async fn tries(&self, call: &Call, end: Instant) -> Result<Answer, OutboundError> {
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
             .with_max_delay(Duration::from_secs(5))
@@ -214,7 +216,10 @@ impl Outbound {
                 return Err(error);
             };
             let pause = error.retry_after().map_or(pause, |asked| asked.max(pause));
-            tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+            if pause >= end.saturating_duration_since(Instant::now()) {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -248,5 +253,56 @@ impl Outbound {
                 .and_then(|value| value.to_str().ok()?.trim().parse().ok())
                 .map(Duration::from_secs),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A party that says these things, one a connection, and hears nothing.
+    async fn party(answers: &[&str]) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let close = "content-length: 2\r\nconnection: close\r\n\r\nok";
+                let _ = stream.write_all(format!("HTTP/1.1 {answer}\r\n{close}").as_bytes()).await;
+            }
+        });
+        url
+    }
+
+    fn outbound() -> Outbound {
+        let deadline = Duration::from_secs(5);
+        Outbound::new("party", &Roots::public(), Limits { deadline, ..Limits::default() })
+    }
+
+    #[tokio::test]
+    async fn a_pause_that_is_asked_for_is_kept() {
+        let url = party(&["429 Slow\r\nretry-after: 1", "200 OK"]).await;
+        let started = Instant::now();
+        let answer = outbound().repeatedly(&Call::get(url)).await.unwrap();
+        assert_eq!(answer.body, "ok");
+        assert!(started.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_pause_beyond_the_deadline_is_told_at_once_and_the_party_left_alone() {
+        for asked in ["6", "600", "18446744073709551615"] {
+            let throttled = format!("429 Slow\r\nretry-after: {asked}");
+            let url = party(&[&throttled, "200 OK"]).await;
+            let started = Instant::now();
+            let error = outbound().repeatedly(&Call::get(url)).await.unwrap_err();
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(asked.parse().unwrap())));
+            assert!(error.is_transient());
+            assert!(started.elapsed() < Duration::from_secs(4), "{asked}");
+        }
     }
 }

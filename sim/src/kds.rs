@@ -15,12 +15,14 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use der::Encode as _;
 use serde_json::json;
+use x509_cert::Certificate;
 
-use crate::faults::{Control, KdsFault, Switch};
+use crate::faults::{Control, CrlFault, KdsFault, Switch};
 use crate::http::answer;
 use crate::machine::Machine;
 use crate::pki::amd::AmdAuthority;
 use crate::pki::{KeyRing, PkiError, certificate};
+use crate::tally::Tally;
 use crate::tcb::{Product, Tcb};
 
 /// The API version of Azure's cache.
@@ -35,8 +37,34 @@ pub struct Kds {
     pub revoked: Vec<u32>,
     /// Where the VLEK chain comes from.
     pub keys: KeyRing,
-    /// How it misbehaves.
-    pub faults: Switch<KdsFault>,
+    /// Keys of another world, for the fault that shows its revocation list.
+    pub foreign: KeyRing,
+    /// How they misbehave.
+    pub faults: KdsFaults,
+    /// How often they were asked.
+    pub calls: KdsCalls,
+}
+
+/// The switches of the services.
+#[derive(Debug, Clone, Default)]
+pub struct KdsFaults {
+    /// Of AMD's certificates.
+    pub certificates: Switch<KdsFault>,
+    /// Of AMD's revocation lists.
+    pub crl: Switch<CrlFault>,
+    /// Of Azure's cache.
+    pub cache: Switch<KdsFault>,
+}
+
+/// How often the services were asked since the start, refusals and faults included.
+#[derive(Debug, Default)]
+pub struct KdsCalls {
+    /// AMD, for the certificate of a chip.
+    pub vcek: Tally,
+    /// AMD, for a revocation list.
+    pub crl: Tally,
+    /// Azure's cache.
+    pub cache: Tally,
 }
 
 /// The routes alone.
@@ -51,9 +79,17 @@ pub(crate) fn routes(kds: Arc<Kds>) -> Router {
         .with_state(kds)
 }
 
+/// The switches by their names.
+pub(crate) fn control(control: Control, faults: &KdsFaults) -> Control {
+    control
+        .with("kds", &faults.certificates)
+        .with("kds-crl", &faults.crl)
+        .with("azure-cache", &faults.cache)
+}
+
 /// The routes as a server of their own, with `/_sim/faults`.
 pub fn router(kds: Arc<Kds>) -> Router {
-    let control = Control::default().with("kds", &kds.faults);
+    let control = control(Control::default(), &kds.faults);
     routes(kds).merge(control.router())
 }
 
@@ -83,13 +119,18 @@ async fn vcek(
     Path((product, hwid)): Path<(String, String)>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Response {
+    kds.calls.vcek.count();
+    let fault = match struck(&kds.faults.certificates).await {
+        Ok(fault) => fault,
+        Err(response) => return response,
+    };
     give(kds, move |kds| {
         let machine = kds.machine(&hwid)?;
         if machine.product().name() != product {
             return Err(Refusal::Unknown);
         }
         let tcb = tcb_of(&query, machine.product()).ok_or(Refusal::Parameter)?;
-        let certificate = machine.vcek(tcb)?.certificate;
+        let certificate = leaf(machine, tcb, fault.as_ref())?;
         Ok((DER, certificate.to_der().map_err(PkiError::Der)?))
     })
     .await
@@ -97,11 +138,17 @@ async fn vcek(
 
 /// `GET /vcek/v1/<Product>/cert_chain`: ASK and ARK, PEM.
 async fn vcek_chain(State(kds): State<Arc<Kds>>, Path(product): Path<String>) -> Response {
+    if let Err(response) = struck(&kds.faults.certificates).await {
+        return response;
+    }
     give(kds, move |kds| Ok((PEM, kds.amd(&product)?.chain_pem()?.into_bytes()))).await
 }
 
 /// `GET /vlek/v1/<Product>/cert_chain`: ASVK and ARK, PEM.
 async fn vlek_chain(State(kds): State<Arc<Kds>>, Path(product): Path<String>) -> Response {
+    if let Err(response) = struck(&kds.faults.certificates).await {
+        return response;
+    }
     give(kds, move |kds| {
         let amd = kds.amd(&product)?;
         let chain = certificate::to_pem_chain([amd.asvk(&kds.keys)?, amd.ark()])?;
@@ -112,7 +159,12 @@ async fn vlek_chain(State(kds): State<Arc<Kds>>, Path(product): Path<String>) ->
 
 /// `GET /{vcek,vlek}/v1/<Product>/crl`: DER.
 async fn crl(State(kds): State<Arc<Kds>>, Path(product): Path<String>) -> Response {
-    give(kds, move |kds| Ok((DER, kds.amd(&product)?.crl(&kds.revoked)?))).await
+    kds.calls.crl.count();
+    let fault = match struck_list(&kds.faults.crl).await {
+        Ok(fault) => fault,
+        Err(response) => return response,
+    };
+    give(kds, move |kds| Ok((DER, list(kds, kds.amd(&product)?, fault.as_ref())?))).await
 }
 
 /// `GET /SevSnpVM/certificates/<chip id>/<tcb, hexadecimal>?api-version=…`: VCEK, ASK, ARK, PEM.
@@ -121,6 +173,11 @@ async fn cached(
     Path((hwid, tcb)): Path<(String, String)>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Response {
+    kds.calls.cache.count();
+    let fault = match struck(&kds.faults.cache).await {
+        Ok(fault) => fault,
+        Err(response) => return response,
+    };
     give(kds, move |kds| {
         if query.get("api-version").map(String::as_str) != Some(CACHE_API_VERSION) {
             return Err(Refusal::Parameter);
@@ -128,8 +185,8 @@ async fn cached(
         let machine = kds.machine(&hwid)?;
         let tcb = u64::from_str_radix(&tcb, 16).map_err(|_| Refusal::Parameter)?;
         let tcb = Tcb::from_bytes(tcb.to_le_bytes(), machine.product());
-        let host = machine.host_certificate(tcb)?;
-        Ok((PEM, (host.vcek_cert + &host.certificate_chain).into_bytes()))
+        let leaf = certificate::to_pem(&leaf(machine, tcb, fault.as_ref())?)?;
+        Ok((PEM, (leaf + &machine.amd().chain_pem()?).into_bytes()))
     })
     .await
 }
@@ -167,30 +224,86 @@ fn tcb_of(query: &BTreeMap<String, String>, product: Product) -> Option<Tcb> {
     })
 }
 
-/// Carries out the scheduled fault, or `make`, which signs certificates and so may take a while.
+/// The leaf that was asked for, or the one of a fault.
+fn leaf(machine: &Machine, tcb: Tcb, fault: Option<&KdsFault>) -> Result<Certificate, PkiError> {
+    match fault {
+        Some(KdsFault::StaleTcb) => Ok(machine.vcek(tcb.older())?.certificate),
+        Some(KdsFault::WrongChip) => {
+            let mut other = *machine.chip_id();
+            other.iter_mut().take(1).for_each(|byte| *byte ^= 0xff);
+            Ok(machine.amd().vcek(&other, tcb)?.certificate)
+        }
+        _ => Ok(machine.vcek(tcb)?.certificate),
+    }
+}
+
+fn list(kds: &Kds, amd: &AmdAuthority, fault: Option<&CrlFault>) -> Result<Vec<u8>, PkiError> {
+    match fault {
+        Some(CrlFault::Outdated) => amd.crl_until(&kds.revoked, certificate::NOT_BEFORE + 1),
+        Some(CrlFault::RevokesIssuer) => amd.crl(&[amd.ask_serial()]),
+        Some(CrlFault::ForeignSigner) => {
+            AmdAuthority::derive(&kds.foreign, amd.product())?.crl(&kds.revoked)
+        }
+        _ => amd.crl(&kds.revoked),
+    }
+}
+
+/// The fault of a call for certificates: one that is the whole answer, or one that changes it.
+async fn struck(switch: &Switch<KdsFault>) -> Result<Option<KdsFault>, Response> {
+    let Some(mut active) = switch.strike() else { return Ok(None) };
+    match &active.fault {
+        KdsFault::NotFound => Err(error(StatusCode::NOT_FOUND, "not found")),
+        KdsFault::TooManyRequests { retry_after } => Err(throttled(*retry_after)),
+        KdsFault::ServerError => Err(internal()),
+        KdsFault::Garbage => Err(garbage()),
+        KdsFault::Oversized => Err(answer::oversized(&json!({}))),
+        KdsFault::WrongChip | KdsFault::StaleTcb => Ok(Some(active.fault)),
+        KdsFault::Stall => {
+            active.stall().await;
+            Ok(None)
+        }
+    }
+}
+
+/// The same of a call for a revocation list.
+async fn struck_list(switch: &Switch<CrlFault>) -> Result<Option<CrlFault>, Response> {
+    let Some(mut active) = switch.strike() else { return Ok(None) };
+    match &active.fault {
+        CrlFault::TooManyRequests { retry_after } => Err(throttled(*retry_after)),
+        CrlFault::ServerError => Err(internal()),
+        CrlFault::Garbage => Err(garbage()),
+        CrlFault::Outdated | CrlFault::ForeignSigner | CrlFault::RevokesIssuer => {
+            Ok(Some(active.fault))
+        }
+        CrlFault::Stall => {
+            active.stall().await;
+            Ok(None)
+        }
+    }
+}
+
+fn throttled(seconds: u32) -> Response {
+    answer::retry_after(error(StatusCode::TOO_MANY_REQUESTS, "too many requests"), seconds)
+}
+
+fn garbage() -> Response {
+    ([(CONTENT_TYPE, "text/html")], "<html>back soon</html>").into_response()
+}
+
+fn internal() -> Response {
+    error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+}
+
+/// Carries out `make`, which signs certificates and so may take a while.
 async fn give<F>(kds: Arc<Kds>, make: F) -> Response
 where
     F: FnOnce(&Kds) -> Result<Content, Refusal> + Send + 'static,
 {
-    if let Some(mut active) = kds.faults.strike() {
-        match active.fault {
-            KdsFault::TooManyRequests { retry_after } => {
-                let response = error(StatusCode::TOO_MANY_REQUESTS, "too many requests");
-                return answer::retry_after(response, retry_after);
-            }
-            KdsFault::ServerError => {
-                return error(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
-            }
-            KdsFault::Stall => active.stall().await,
-        }
-    }
     match tokio::task::spawn_blocking(move || make(&kds)).await {
         Ok(Ok((content_type, bytes))) => ([(CONTENT_TYPE, content_type)], bytes).into_response(),
         Ok(Err(Refusal::Parameter)) => error(StatusCode::BAD_REQUEST, "invalid parameter"),
         Ok(Err(Refusal::Unknown)) => error(StatusCode::NOT_FOUND, "not found"),
-        Ok(Err(Refusal::Internal)) | Err(_) => {
-            error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
-        }
+        Ok(Err(Refusal::Internal)) | Err(_) => internal(),
     }
 }
 

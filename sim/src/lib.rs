@@ -104,8 +104,8 @@
 //! # Faults over HTTP
 //!
 //! `PUT /_sim/faults` takes `{"maa": [{"fault": {"kind": "stall"}, "times": 2}]}`: a schedule for
-//! each simulator of the process (`thim`, `identity` and `kds` answer together; `sim-snp` has
-//! `device` on its `--control` address). `GET` shows and `DELETE` clears. The model also has
+//! each simulator of the process (`thim`, `identity`, `kds`, `kds-crl` and `azure-cache` answer
+//! together; `sim-snp` has `device` on its `--control` address). `GET` shows and `DELETE` clears. The model also has
 //! `GET /_sim/requests`. None of it asks for credentials: bind simulators on loopback or in a
 //! test network.
 
@@ -127,6 +127,7 @@ pub mod pki;
 pub mod report;
 pub mod security_context;
 pub mod seed;
+pub mod tally;
 pub mod tcb;
 pub mod template;
 #[cfg(test)]

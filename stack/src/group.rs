@@ -106,6 +106,8 @@ impl Places {
                 ("ATTEST_LISTEN", attest),
                 ("ATTEST_DEVICE", format!("socket:{}", self.device.display())),
                 ("ATTEST_THIM_URL", format!("{}/metadata/THIM/amd/certification", self.imds)),
+                ("ATTEST_AZURE_CACHE_URL", self.imds.clone()),
+                ("ATTEST_KDS_URL", self.imds.clone()),
                 ("MAA_ENDPOINT", self.maa.clone()),
                 ("UVM_SECURITY_CONTEXT_DIR", path(&self.security_context)),
                 ("SSL_CERT_FILE", path(&self.tls_roots)),

@@ -5,6 +5,7 @@
 mod kernel5;
 mod sev_guest;
 mod socket;
+mod tsm;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub(crate) type RawReport = Box<[u8; REPORT]>;
 
 const SEV_GUEST: &str = "/dev/sev-guest";
 const SEV: &str = "/dev/sev";
+const TSM: &str = "/sys/kernel/config/tsm/report";
 
 /// Something that makes reports. Calls block for milliseconds and are made from one thread.
 pub(crate) trait Device: Send {
@@ -40,6 +42,17 @@ pub(crate) enum DeviceError {
     /// The processor answered with another status than success.
     #[error("fetching attestation report failed. status: {0}")]
     Status(u32),
+    /// A file of configfs-tsm.
+    #[error("configfs-tsm failed at {file}")]
+    File { file: &'static str, source: std::io::Error },
+    /// configfs-tsm speaks for another technology.
+    #[error("configfs-tsm is provided by {0:?}, not by a driver of SEV-SNP")]
+    Provider(String),
+    /// The report may be about somebody else's data.
+    #[error(
+        "configfs-tsm counted {0} writes instead of two: one was lost, or another process wrote"
+    )]
+    Generation(u64),
     /// The processor answered with something that is no report.
     #[error("the answer holds a report of {0} bytes instead of {REPORT}")]
     Length(u32),
@@ -48,19 +61,21 @@ pub(crate) enum DeviceError {
 /// Which device to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// `/dev/sev-guest` if it is there, else `/dev/sev`.
+    /// `/dev/sev-guest` if it is there, else `/dev/sev`, else configfs-tsm.
     Auto,
     /// The driver of kernels from 5.19 on.
     SevGuest,
     /// The driver of Azure's kernels 5.x.
     Kernel5,
+    /// configfs-tsm of kernels from 6.7 on.
+    Tsm,
     /// A Unix socket that speaks guest messages.
     Socket(PathBuf),
 }
 
 /// Not the name of a device.
 #[derive(Debug, thiserror::Error)]
-#[error("must be auto, {SEV_GUEST}, {SEV} or socket:/absolute/path")]
+#[error("must be auto, {SEV_GUEST}, {SEV}, {TSM} or socket:/absolute/path")]
 pub(crate) struct NotADevice;
 
 impl FromStr for Source {
@@ -71,6 +86,7 @@ impl FromStr for Source {
             ("auto", _) => Ok(Self::Auto),
             (SEV_GUEST, _) => Ok(Self::SevGuest),
             (SEV, _) => Ok(Self::Kernel5),
+            (TSM, _) => Ok(Self::Tsm),
             (_, Some(path)) if path.starts_with('/') => Ok(Self::Socket(path.into())),
             _ => Err(NotADevice),
         }
@@ -80,7 +96,7 @@ impl FromStr for Source {
 /// This machine has no security processor to ask.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "SEV guest driver is missing: neither {SEV_GUEST} nor {SEV} is there. Run in a confidential container \
+    "SEV guest driver is missing: none of {SEV_GUEST}, {SEV} and {TSM} is there. Run in a confidential container \
      group or VM, or name a simulated device in ATTEST_DEVICE"
 )]
 pub(crate) struct NoDevice;
@@ -92,9 +108,11 @@ impl Source {
         match self {
             Self::Auto if there(SEV_GUEST) => Ok(Box::new(sev_guest::SevGuest)),
             Self::Auto if there(SEV) => Ok(Box::new(kernel5::Kernel5)),
+            Self::Auto if there(TSM) => Ok(Box::new(tsm::Tsm::new(TSM.into(), tsm::Kernel))),
             Self::Auto => Err(NoDevice),
             Self::SevGuest => Ok(Box::new(sev_guest::SevGuest)),
             Self::Kernel5 => Ok(Box::new(kernel5::Kernel5)),
+            Self::Tsm => Ok(Box::new(tsm::Tsm::new(TSM.into(), tsm::Kernel))),
             Self::Socket(path) => Ok(Box::new(socket::Socket::new(path.clone()))),
         }
     }
@@ -106,6 +124,7 @@ impl fmt::Display for Source {
             Self::Auto => f.write_str("auto"),
             Self::SevGuest => f.write_str(SEV_GUEST),
             Self::Kernel5 => f.write_str(SEV),
+            Self::Tsm => f.write_str(TSM),
             Self::Socket(path) => write!(f, "socket:{}", path.display()),
         }
     }
@@ -142,10 +161,17 @@ mod tests {
 
     #[test]
     fn names_of_devices() {
-        for name in ["auto", "/dev/sev-guest", "/dev/sev", "socket:/run/snp.sock"] {
+        for name in ["auto", "/dev/sev-guest", "/dev/sev", TSM, "socket:/run/snp.sock"] {
             assert_eq!(name.parse::<Source>().unwrap().to_string(), name);
         }
-        for bad in ["", "/dev/null", "socket:", "socket:snp.sock", "none"] {
+        for bad in [
+            "",
+            "/dev/null",
+            "socket:",
+            "socket:snp.sock",
+            "none",
+            "/sys/kernel/config/tsm/report/mine",
+        ] {
             assert!(bad.parse::<Source>().is_err(), "{bad}");
         }
     }

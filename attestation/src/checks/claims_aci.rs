@@ -7,6 +7,7 @@ use super::{equal, expect, one_of_texts, text};
 use crate::check::{Check, Outcome, Row};
 use crate::maa::UvmExpectations;
 use crate::policy::Expect;
+use crate::uvm::parse_svn;
 
 /// The claims of a container group.
 pub(crate) struct Subject {
@@ -76,19 +77,13 @@ fn svn(endorsement: &Value) -> Result<u64, &'static str> {
     };
     let written = match endorsement.get("x-ms-sevsnpvm-guestsvn") {
         None => None,
-        Some(claim) => Some(claim.as_str().and_then(decimal).ok_or("guestsvn is no number")?),
+        Some(claim) => Some(claim.as_str().and_then(parse_svn).ok_or("guestsvn is no number")?),
     };
     match (integer, written) {
         (Some(integer), Some(written)) if integer != written => Err("guestsvn contradicts itself"),
         (Some(svn), _) | (None, Some(svn)) => Ok(svn),
         (None, None) => Err("no guestsvn"),
     }
-}
-
-/// Digits alone, in the one way to write a number.
-fn decimal(text: &str) -> Option<u64> {
-    let number: u64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
 }
 
 fn endorsed(s: &Subject) -> Outcome {

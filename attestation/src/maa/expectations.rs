@@ -2,16 +2,7 @@
 //! container group has its utility VM's endorsement, and a confidential VM its vTPM and boot.
 
 use crate::policy::{Expect, Hex, MinimumTcb, Never};
-
-/// The issuer of Microsoft's endorsements of utility VMs.
-pub const UVM_ISSUER: &str =
-    "did:x509:0:sha256:I__iuL25oXEVFdTP_aBLx_eT1RPHbCQ_ECBQfYZpt9s::eku:1.3.6.1.4.1.311.76.59.1.2";
-
-/// The feed of Azure's utility VMs on AMD processors.
-pub const UVM_FEED: &str = "ContainerPlat-AMD-UVM";
-
-/// The lowest security version of a utility VM that production should accept.
-pub const UVM_MINIMUM_SVN: u64 = 100;
+use crate::uvm;
 
 /// What the claims of the SEV-SNP guest must say, and those of the service about itself.
 #[derive(Clone, Debug)]
@@ -57,9 +48,9 @@ impl Default for UvmExpectations {
     /// Microsoft's own utility VMs that are recent enough.
     fn default() -> Self {
         Self {
-            issuers: vec![UVM_ISSUER.to_owned()],
-            feed: UVM_FEED.to_owned(),
-            minimum_svn: UVM_MINIMUM_SVN,
+            issuers: vec![uvm::MICROSOFT.to_owned()],
+            feed: uvm::FEED.to_owned(),
+            minimum_svn: uvm::MINIMUM_SVN,
         }
     }
 }

@@ -11,10 +11,7 @@ mod issuer;
 
 use serde_json::Value;
 
-pub use expectations::{
-    AciExpectations, CvmExpectations, GuestExpectations, UVM_FEED, UVM_ISSUER, UVM_MINIMUM_SVN,
-    UvmExpectations,
-};
+pub use expectations::{AciExpectations, CvmExpectations, GuestExpectations, UvmExpectations};
 pub use issuer::{Issuer, Jwks, JwksError, MAX_JWKS};
 
 use crate::anchors::Trust;

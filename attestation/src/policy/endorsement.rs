@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::uvm;
+
 /// Which endorsements of the utility VM are acceptable, among those that the verifier's anchors believe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,9 +20,8 @@ pub struct EndorsementPolicy {
 }
 
 impl Default for EndorsementPolicy {
-    /// What Azure has signed for container groups since it is a product.
     fn default() -> Self {
-        Self { issuers: None, feed: "ContainerPlat-AMD-UVM".to_owned(), minimum_svn: 100 }
+        Self { issuers: None, feed: uvm::FEED.to_owned(), minimum_svn: uvm::MINIMUM_SVN }
     }
 }
 

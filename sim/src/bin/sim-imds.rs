@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use clap::Parser;
 use sim::cli::{self, Common, Failure};
-use sim::faults::Switch;
 use sim::http::{serve, tls};
 use sim::identity::Identity;
 use sim::imds::{self, Imds, ImdsFaults};
-use sim::kds::{self, Kds};
+use sim::kds::{self, Kds, KdsCalls, KdsFaults};
 use sim::machine::Machine;
 use sim::seed::Seed;
+use sim::tally::Tally;
 use sim::tcb::Product;
 use sim::world::Foundation;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,9 @@ fn prepare(flags: &Flags, foundation: &Foundation) -> Result<(Imds, Arc<Kds>), F
         machines: vec![machine.clone()],
         revoked: Vec::new(),
         keys: foundation.key_ring(),
-        faults: Switch::default(),
+        foreign: foundation.foreign(),
+        faults: KdsFaults::default(),
+        calls: KdsCalls::default(),
     };
     let imds = Imds {
         machine,
@@ -88,6 +90,7 @@ fn prepare(flags: &Flags, foundation: &Foundation) -> Result<(Imds, Arc<Kds>), F
         provider: foundation.provider().clone(),
         foreign: foundation.foreign(),
         faults: ImdsFaults::default(),
+        thim_calls: Tally::default(),
     };
     Ok((imds, Arc::new(kds)))
 }

@@ -86,10 +86,12 @@ pub enum IdentityFault {
     WrongAudience,
 }
 
-/// AMD's key distribution service and Azure's cache of it.
+/// Certificates of AMD's key distribution service, or of Azure's cache of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum KdsFault {
+    /// 404 whatever the chip.
+    NotFound,
     /// 429 with `Retry-After`: AMD throttles.
     TooManyRequests {
         /// Seconds.
@@ -100,6 +102,38 @@ pub enum KdsFault {
     ServerError,
     /// Answers nothing until the fault is cleared.
     Stall,
+    /// The certificate of another chip.
+    WrongChip,
+    /// The certificate of the previous TCB version.
+    StaleTcb,
+    /// 200 with something that is no certificate.
+    Garbage,
+    /// An answer of 64 MiB.
+    Oversized,
+}
+
+/// The revocation lists of AMD's key distribution service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CrlFault {
+    /// 429 with `Retry-After`.
+    TooManyRequests {
+        /// Seconds.
+        #[serde(default = "default_retry_after")]
+        retry_after: u32,
+    },
+    /// 500.
+    ServerError,
+    /// Answers nothing until the fault is cleared.
+    Stall,
+    /// 200 with something that is no list.
+    Garbage,
+    /// A list whose nextUpdate has passed.
+    Outdated,
+    /// A list that the root of another world signed.
+    ForeignSigner,
+    /// A list with the serial of the certificate that signs VCEKs.
+    RevokesIssuer,
 }
 
 /// Microsoft Azure Attestation.

@@ -23,6 +23,7 @@ use crate::identity::{Identity, IdentityProvider};
 use crate::kds::Kds;
 use crate::machine::Machine;
 use crate::pki::KeyRing;
+use crate::tally::Tally;
 
 /// The switches of one metadata service.
 #[derive(Debug, Clone, Default)]
@@ -46,14 +47,15 @@ pub struct Imds {
     pub foreign: KeyRing,
     /// How it misbehaves.
     pub faults: ImdsFaults,
+    /// How often its certificates were asked for.
+    pub thim_calls: Tally,
 }
 
 /// All routes of the metadata service, with those of the key distribution services beside them.
 pub fn router(imds: Imds, kds: Arc<Kds>) -> Router {
-    let control = Control::default()
-        .with("thim", &imds.faults.thim)
-        .with("identity", &imds.faults.identity)
-        .with("kds", &kds.faults);
+    let control =
+        Control::default().with("thim", &imds.faults.thim).with("identity", &imds.faults.identity);
+    let control = crate::kds::control(control, &kds.faults);
     Router::new()
         .route("/metadata/THIM/amd/certification", get(thim::certification))
         .route("/metadata/identity/oauth2/token", get(token::token))

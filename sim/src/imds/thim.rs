@@ -18,6 +18,7 @@ use crate::pki::amd::AmdAuthority;
 
 /// `GET /metadata/THIM/amd/certification`.
 pub(super) async fn certification(State(imds): State<Arc<Imds>>) -> Response {
+    imds.thim_calls.count();
     let mut active = imds.faults.thim.strike();
     if let Some(active) = &mut active
         && active.fault == ThimFault::Stall

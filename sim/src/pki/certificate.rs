@@ -96,6 +96,7 @@ pub(crate) fn issue_crl(
     issuer_key_id: Extension,
     number: u32,
     revoked: &[u32],
+    next_update: u64,
     signer: &Signer,
     seed: &Seed,
 ) -> Result<CertificateList, PkiError> {
@@ -114,7 +115,7 @@ pub(crate) fn issue_crl(
         signature: signer.algorithm()?,
         issuer: issuer.clone(),
         this_update: time(NOT_BEFORE)?,
-        next_update: Some(time(NOT_AFTER)?),
+        next_update: Some(time(next_update)?),
         revoked_certificates: (!entries.is_empty()).then_some(entries),
         crl_extensions: Some(vec![
             issuer_key_id,

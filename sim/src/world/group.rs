@@ -18,6 +18,7 @@ use crate::machine::{Guest, Machine, default_measurement};
 use crate::pki::KeyRing;
 use crate::pki::amd::AmdAuthority;
 use crate::security_context::SecurityContext;
+use crate::tally::Tally;
 use crate::uvm;
 
 /// A running group.
@@ -31,6 +32,7 @@ pub struct Group {
     device: DeviceServer,
     imds: Server,
     imds_faults: ImdsFaults,
+    thim_calls: Tally,
 }
 
 impl Group {
@@ -80,6 +82,12 @@ impl Group {
     #[must_use]
     pub fn imds_faults(&self) -> &ImdsFaults {
         &self.imds_faults
+    }
+
+    /// How often its metadata service was asked for certificates.
+    #[must_use]
+    pub fn thim_calls(&self) -> u64 {
+        self.thim_calls.get()
     }
 
     /// Its managed identities.
@@ -198,13 +206,14 @@ async fn start_one(
 
     let identities: Vec<_> =
         config.identities.iter().map(|name| Identity::derive(seed, name)).collect();
-    let imds_faults = ImdsFaults::default();
+    let (imds_faults, thim_calls) = (ImdsFaults::default(), Tally::default());
     let imds = Imds {
         machine: machine.clone(),
         identities: identities.clone(),
         provider: foundation.provider.clone(),
         foreign: foundation.foreign(),
         faults: imds_faults.clone(),
+        thim_calls: thim_calls.clone(),
     };
     let listener = bind(config.imds).await?;
     let imds = serve::serve(listener, None, imds::router(imds, kds))
@@ -218,5 +227,6 @@ async fn start_one(
         device,
         imds,
         imds_faults,
+        thim_calls,
     })
 }

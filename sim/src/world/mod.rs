@@ -32,7 +32,7 @@ use crate::http::serve::{self, Server};
 use crate::http::tls::{self, TlsError};
 use crate::identity::Identity;
 use crate::jose::JoseError;
-use crate::kds::{self, Kds};
+use crate::kds::{self, Kds, KdsCalls, KdsFaults};
 use crate::maa::{self, MaaConfig};
 use crate::model::{self, Records};
 use crate::pki::PkiError;
@@ -120,6 +120,7 @@ pub struct World {
     managed_hsm: Option<Running<VaultFault>>,
     model: Option<Running<ModelFault>>,
     kds: Option<Running<KdsFault>>,
+    key_distribution: Arc<Kds>,
     records: Records,
     groups: Vec<Group>,
 }
@@ -144,7 +145,9 @@ impl World {
             machines: own.map(|group| group.machine.clone()).collect(),
             revoked: config.revoked.clone(),
             keys: foundation.key_ring(),
-            faults: Switch::default(),
+            foreign: foundation.foreign(),
+            faults: KdsFaults::default(),
+            calls: KdsCalls::default(),
         });
         let kds_server = kds_server(config.kds.as_ref(), &foundation, &kds).await?;
         let maa = maa_server(config.maa.as_ref(), &foundation, &authorities).await?;
@@ -163,6 +166,7 @@ impl World {
             managed_hsm,
             model,
             kds: kds_server,
+            key_distribution: kds,
             records,
             groups,
         })
@@ -215,6 +219,13 @@ impl World {
     #[must_use]
     pub fn kds(&self) -> Option<&Running<KdsFault>> {
         self.kds.as_ref()
+    }
+
+    /// The key distribution services of AMD and Azure themselves, on whichever listeners they answer: their
+    /// faults, and how often they were asked.
+    #[must_use]
+    pub fn key_distribution(&self) -> &Kds {
+        &self.key_distribution
     }
 
     /// All container groups, in the order of the configuration.
@@ -295,7 +306,7 @@ async fn kds_server(
 ) -> Result<Option<Running<KdsFault>>, StartError> {
     let Some(https) = https else { return Ok(None) };
     let app = kds::router(Arc::clone(kds));
-    start_https(foundation, https, kds.faults.clone(), |_| Ok(app)).await.map(Some)
+    start_https(foundation, https, kds.faults.certificates.clone(), |_| Ok(app)).await.map(Some)
 }
 
 async fn maa_server(

@@ -3,11 +3,13 @@
 use der::{Decode as _, Encode as _};
 use reqwest::StatusCode;
 use sim::clock;
-use sim::faults::KdsFault;
+use sim::faults::{CrlFault, KdsFault};
+use sim::pki::amd::vcek_facts;
 use sim::pki::chain;
 use sim::tcb::Product;
 use sim::world::HttpsConfig;
 use x509_cert::Certificate;
+use x509_cert::crl::CertificateList;
 
 use crate::support::{Stage, stage};
 
@@ -96,4 +98,70 @@ async fn the_service_throttles_when_told_to() {
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answer.header("retry-after"), "2");
     assert_eq!(stage.get(&url).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn faults_give_other_chips_older_firmware_and_what_is_no_certificate() {
+    let stage = stage(|config| config.maa = None).await;
+    let (base, machine) = (stage.group().imds_url(), stage.group().machine());
+    let faults = &stage.world.key_distribution().faults;
+    let amd = format!("{base}/vcek/v1/Milan/{}?{LEVELS}", chip_id(&stage));
+    let azure = format!(
+        "{base}/SevSnpVM/certificates/{}/db18000000000004?api-version=2020-10-15-preview",
+        chip_id(&stage)
+    );
+    for (url, switch) in [(&amd, &faults.certificates), (&azure, &faults.cache)] {
+        let leaf = async || {
+            let answer = stage.get(url).await;
+            assert_eq!(answer.status, StatusCode::OK);
+            let leaf = Certificate::from_der(&answer.body)
+                .ok()
+                .or_else(|| Certificate::load_pem_chain(&answer.body).ok()?.into_iter().next());
+            leaf.map(|leaf| vcek_facts(&leaf).unwrap())
+        };
+        switch.once(KdsFault::WrongChip);
+        let facts = leaf().await.unwrap();
+        assert_ne!(facts.hwid, machine.chip_id());
+        assert_eq!(facts.tcb, machine.tcb());
+        switch.once(KdsFault::StaleTcb);
+        let facts = leaf().await.unwrap();
+        assert_eq!(
+            (facts.hwid.as_slice(), facts.tcb),
+            (&machine.chip_id()[..], machine.tcb().older())
+        );
+        switch.once(KdsFault::Garbage);
+        assert!(leaf().await.is_none());
+        switch.once(KdsFault::NotFound);
+        assert_eq!(stage.get(url).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(leaf().await.unwrap().hwid, machine.chip_id());
+    }
+    let calls = &stage.world.key_distribution().calls;
+    assert_eq!((calls.vcek.get(), calls.cache.get(), calls.crl.get()), (5, 5, 0));
+}
+
+#[tokio::test]
+async fn faults_give_lists_that_are_outdated_foreign_or_revoke_the_issuer() {
+    let stage = stage(|config| config.maa = None).await;
+    let url = format!("{}/vcek/v1/Milan/crl", stage.group().imds_url());
+    let kds = stage.world.key_distribution();
+    let amd = stage.group().machine().amd();
+    let list = async || {
+        let answer = stage.get(&url).await;
+        CertificateList::from_der(&answer.body).unwrap().tbs_cert_list
+    };
+    let sound = list().await;
+    assert!(sound.revoked_certificates.is_none());
+    kds.faults.crl.once(CrlFault::Outdated);
+    let next = list().await.next_update.unwrap().to_unix_duration().as_secs();
+    assert!(next < clock::now());
+    kds.faults.crl.once(CrlFault::RevokesIssuer);
+    let revoked = list().await.revoked_certificates.unwrap();
+    assert_eq!(revoked[0].serial_number, amd.ask().tbs_certificate.serial_number);
+    kds.faults.crl.once(CrlFault::ForeignSigner);
+    let foreign = list().await;
+    assert_eq!(foreign.issuer, sound.issuer);
+    assert_ne!(foreign.crl_extensions, sound.crl_extensions);
+    kds.faults.crl.once(CrlFault::TooManyRequests { retry_after: 7 });
+    assert_eq!(stage.get(&url).await.header("retry-after"), "7");
+    assert_eq!(kds.calls.crl.get(), 5);
 }

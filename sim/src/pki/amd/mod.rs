@@ -186,16 +186,31 @@ impl AmdAuthority {
     /// # Errors
     /// [`PkiError`] when it cannot be made.
     pub fn crl(&self, revoked: &[u32]) -> Result<Vec<u8>, PkiError> {
+        self.crl_until(revoked, x509::NOT_AFTER)
+    }
+
+    /// The same with the given nextUpdate, in Unix seconds.
+    ///
+    /// # Errors
+    /// [`PkiError`] when it cannot be made.
+    pub fn crl_until(&self, revoked: &[u32], next_update: u64) -> Result<Vec<u8>, PkiError> {
         let ark = &self.ark.tbs_certificate;
         let list = x509::issue_crl(
             &ark.subject,
             x509::authority_key_id(&ark.subject_public_key_info)?,
             1,
             revoked,
+            next_update,
             &self.ark_signer,
             &self.seed,
         )?;
         Ok(list.to_der()?)
+    }
+
+    /// The serial of the certificate that signs VCEKs.
+    #[must_use]
+    pub fn ask_serial(&self) -> u32 {
+        Serials::of(self.product).ask
     }
 
     /// ASK then ARK as PEM: the order of AMD's `cert_chain` and of Azure's `certificateChain`.

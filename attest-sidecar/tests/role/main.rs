@@ -1,170 +1,39 @@
-//! The role against a simulated machine, certificate source and attestation service, over its real gRPC.
+//! The role against a simulated machine, certificate sources and attestation service, over its real gRPC.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::time::Duration;
+mod bench;
+mod revocation;
+mod sources;
 
-use attest_sidecar::AttestSidecar;
+use std::num::NonZeroU32;
+
 use attestation::maa::{
     AciExpectations, GuestExpectations, Issuer, Jwks, UvmExpectations, appraise_aci, verify_token,
 };
 use attestation::merkle::Inclusion;
 use attestation::policy::Hex;
-use attestation::{
-    Anchors, Binding, Evidence, Expect, Policy, Trust, appraise, binding, crypto, danger,
-    runtime_data, verify,
-};
-use proto::attest::attest_client::AttestClient;
+use attestation::{Anchors, Binding, Expect, Trust, appraise, crypto, runtime_data, verify};
 use proto::attest::evidence_request::Purpose;
 use proto::attest::token_request::Runtime;
 use proto::attest::{
-    CertificateRuntime, CompatibleReportRequest, EvidenceReply, EvidenceRequest, LogKey,
-    TlsCertificate, TlsChannel, TokenRequest,
+    CertificateRuntime, CompatibleReportRequest, EvidenceRequest, LogKey, TlsChannel, TokenRequest,
 };
-use service::env::Environment;
 use service::outbound::{Call, Limits, Outbound};
 use service::roots::Roots;
-use service::{Process, Role, Shutdown};
 use sim::faults::{DeviceFault, MaaFault, ThimFault};
 use sim::uvm::UvmForm;
-use sim::world::{Group, World, WorldConfig};
-use tempfile::TempDir;
+use sim::world::WorldConfig;
 use tonic::Code;
-use tonic::transport::Channel;
 
-/// The role, running, in a world with one machine and an attestation service.
-struct Bench {
-    folder: TempDir,
-    world: World,
-    client: AttestClient<Channel>,
-    shutdown: Shutdown,
-    serving: tokio::task::JoinHandle<()>,
-}
-
-impl Bench {
-    async fn start() -> Self {
-        Self::start_with(UvmForm::default()).await
-    }
-
-    /// In a world whose utility VMs are endorsed in this form.
-    async fn start_with(form: UvmForm) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = WorldConfig::new(folder.path().join("world"));
-        config.state = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulated-keys"));
-        config.vault = None;
-        config.model = None;
-        config.groups.first_mut().unwrap().uvm_form = form;
-        let world = World::start(config).await.unwrap();
-        let group = world.groups().first().unwrap();
-        let listen = format!("unix:{}", folder.path().join("attest.sock").display());
-        let environment: Environment = [
-            ("ATTEST_LISTEN", listen.clone()),
-            ("ATTEST_DEVICE", format!("socket:{}", group.device_path().display())),
-            ("ATTEST_THIM_URL", format!("{}/metadata/THIM/amd/certification", group.imds_url())),
-            ("MAA_ENDPOINT", world.maa().unwrap().url.clone()),
-            ("UVM_SECURITY_CONTEXT_DIR", group.context_dir().display().to_string()),
-            ("SSL_CERT_FILE", world.folder().join("tls-ca.pem").display().to_string()),
-            ("LOG_SEALER", "off".to_owned()),
-        ]
-        .into_iter()
-        .collect();
-        let (config, process) = Process::embedded::<AttestSidecar>(&environment).await.unwrap();
-        let shutdown = process.shutdown.clone();
-        let serving = tokio::spawn(async move {
-            AttestSidecar::serve(config, process).await.unwrap();
-        });
-        let client = AttestClient::new(service::grpc::channel(&listen.parse().unwrap()));
-        let bench = Self { folder, world, client, shutdown, serving };
-        bench.until_listening().await;
-        bench
-    }
-
-    async fn until_listening(&self) {
-        let socket = self.folder.path().join("attest.sock");
-        let connects = async {
-            while tokio::net::UnixStream::connect(&socket).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), connects).await.unwrap();
-    }
-
-    fn group(&self) -> &Group {
-        self.world.groups().first().unwrap()
-    }
-
-    fn anchors(&self) -> Anchors {
-        let pem = std::fs::read_to_string(self.world.folder().join("anchors.pem")).unwrap();
-        danger::Anchors::from_pem(&pem).unwrap()
-    }
-
-    fn policy(&self) -> Policy {
-        let host_data = Expect::Value(vec![Hex(*self.group().host_data())]);
-        let minimum_tcb = Expect::unchecked("these machines are rolled back on purpose");
-        Policy { minimum_tcb, ..Policy::for_host_data(host_data) }
-    }
-
-    async fn evidence(&self, purpose: Purpose) -> Result<EvidenceReply, tonic::Status> {
-        let request = EvidenceRequest { purpose: Some(purpose) };
-        Ok(self.client.clone().get_evidence(request).await?.into_inner())
-    }
-
-    /// Evidence for a certificate is genuine, acceptable and bound; says its reported TCB.
-    async fn holds(&self) -> [u8; 8] {
-        let purpose =
-            Purpose::TlsCertificate(TlsCertificate { spki_sha256: vec![3; 32], not_after: 77 });
-        let reply = self.evidence(purpose).await.unwrap();
-        let verified =
-            verify(&evidence(&reply), &self.anchors(), now()).unwrap_or_else(|rejected| {
-                panic!("{rejected}: {:#?}", rejected.failures().collect::<Vec<_>>())
-            });
-        let reported = verified.value().report.reported_tcb();
-        let bound = Expect::Value(binding::tls_certificate(&[3; 32], 77));
-        let appraised = appraise(verified, &self.policy(), &bound).ok().unwrap();
-        assert_eq!(appraised.endorsement().unwrap().value().svn, 104);
-        reported
-    }
-
-    async fn stop(self) {
-        self.shutdown.fire();
-        self.serving.await.unwrap();
-        self.world.stop().await;
-    }
-}
-
-fn now() -> u64 {
-    service::clock::unix_now()
-}
-
-fn evidence(reply: &EvidenceReply) -> Evidence {
-    let parts = reply.evidence.clone().unwrap();
-    let optional = |bytes: Vec<u8>| (!bytes.is_empty()).then_some(bytes);
-    Evidence {
-        report: parts.report,
-        vek: parts.vek,
-        chain: optional(parts.chain),
-        crl: optional(parts.crl),
-        uvm: optional(parts.uvm),
-        cce_policy: optional(parts.cce_policy),
-    }
-}
-
-fn channel() -> TlsChannel {
-    TlsChannel {
-        nonce: vec![1; 32],
-        exporter: vec![2; 32],
-        spki_sha256: vec![3; 32],
-        certificate_sha256: vec![4; 32],
-        manifest_sha256: vec![5; 32],
-    }
-}
+use crate::bench::{Bench, channel, evidence, now};
 
 #[tokio::test]
 async fn every_form_of_endorsement_convinces_a_verifier() {
     for form in [UvmForm::JsonTextSvn, UvmForm::CwtClaims] {
-        let bench = Bench::start_with(form).await;
+        let endorsed =
+            |config: &mut WorldConfig| config.groups.first_mut().unwrap().uvm_form = form;
+        let bench = Bench::with("context,thim", endorsed, |_| {}).await;
         bench.holds().await;
         bench.stop().await;
     }
@@ -302,12 +171,18 @@ async fn a_device_that_fails_says_so_and_the_next_report_is_fine() {
 async fn descriptors_do_not_grow_with_reports() {
     let bench = Bench::start().await;
     bench.holds().await;
-    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    // The connections to this one device, so that tests beside this one do not count.
+    let path = bench.group().device_path().display().to_string();
+    let open = || {
+        let sockets = std::fs::read_to_string("/proc/self/net/unix").unwrap();
+        sockets.lines().filter(|line| line.ends_with(&path)).count()
+    };
     let before = open();
+    assert!(before > 1, "the listener and a connection");
     for _ in 0..200 {
         bench.evidence(Purpose::TlsChannel(channel())).await.unwrap();
     }
-    assert!(open() <= before + 4, "{before} descriptors became {}", open());
+    assert!(open() <= before, "{before} sockets became {}", open());
     bench.stop().await;
 }
 
