@@ -108,7 +108,7 @@ impl Stack {
         let first = world.groups().first().ok_or_else(|| missing("group"))?;
         let places = places(&world, first, folder.clone(), inside)?;
         write_policy(&folder.join("policy.toml"), first.host_data())?;
-        std::fs::copy(world.folder().join("amd-root.pem"), folder.join("anchors.pem"))?;
+        std::fs::copy(world.folder().join("amd-chain.pem"), folder.join("anchors.pem"))?;
         let group = Group::start(options.program, places, &mut progress).await?;
 
         let stack = Self { world, group, api_key, upstream_key, folder };
