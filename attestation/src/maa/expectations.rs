@@ -1,7 +1,9 @@
 //! What the claims of a token must say. Both shapes hold the claims of an SEV-SNP guest; around them a
 //! container group has its utility VM's endorsement, and a confidential VM its vTPM and boot.
 
-use crate::policy::{Expect, Hex, MinimumTcb, Never};
+use crate::policy::{
+    EndorsementPolicy, Expect, Hex, MinimumTcb, MinimumTcbs, Never, Policy, TokenPolicy,
+};
 use crate::uvm;
 
 /// What the claims of the SEV-SNP guest must say, and those of the service about itself.
@@ -31,6 +33,47 @@ pub struct AciExpectations {
     pub nonce: Expect<String>,
     /// About its utility VM.
     pub endorsement: Expect<UvmExpectations>,
+}
+
+impl AciExpectations {
+    /// Those of a policy, the part of it that lets tokens speak, and what this token shall be about.
+    #[must_use]
+    pub fn of(
+        policy: &Policy,
+        tokens: &TokenPolicy,
+        runtime_data: Expect<Vec<u8>>,
+        nonce: Expect<String>,
+    ) -> Self {
+        let guest = GuestExpectations {
+            host_data: policy.host_data.clone(),
+            measurement: policy.measurement.clone(),
+            minimum_tcb: of_one_generation(&policy.minimum_tcb),
+            runtime_data,
+            policy_hashes: tokens.policy_hashes.clone(),
+        };
+        let endorsement = match &policy.endorsement {
+            Expect::Unchecked { why } => Expect::unchecked(why),
+            Expect::Value(rules) => {
+                let EndorsementPolicy { issuers, feed, minimum_svn } = rules.clone();
+                let issuers = issuers.unwrap_or_else(|| vec![uvm::MICROSOFT.to_owned()]);
+                Expect::Value(UvmExpectations { issuers, feed, minimum_svn })
+            }
+        };
+        Self { guest, nonce, endorsement }
+    }
+}
+
+/// A token does not say which generation its TCB is of, and levels of two cannot be compared.
+fn of_one_generation(rows: &Expect<MinimumTcbs>) -> Expect<MinimumTcb> {
+    match rows {
+        Expect::Unchecked { why } => Expect::unchecked(why),
+        Expect::Value(rows) => match rows.values().collect::<Vec<_>>().as_slice() {
+            [row] => Expect::Value(**row),
+            _ => Expect::unchecked(
+                "a token does not name its generation, and the policy has not exactly one",
+            ),
+        },
+    }
 }
 
 /// What a token must say about the endorsement of a utility VM.

@@ -54,6 +54,21 @@ struct Key {
     x5c: Vec<String>,
 }
 
+impl Issuer {
+    /// An issuer by its URL. Microsoft's stand below `attest.azure.net`; any other is not production.
+    #[must_use]
+    pub fn new(url: String, keys: Jwks) -> Self {
+        let host =
+            url.strip_prefix("https://").and_then(|rest| rest.strip_suffix(".attest.azure.net"));
+        let labels = |host: &str| {
+            host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
+        };
+        let microsofts = host.is_some_and(|host| !host.is_empty() && labels(host));
+        let trust = if microsofts { Trust::Production } else { Trust::NotProduction };
+        Self { url, keys, trust }
+    }
+}
+
 impl Jwks {
     /// Reads a key set. Of each key, the first certificate of its `x5c` counts, for nothing but the key in it:
     /// the issuer vouches for the set by its TLS certificate. A key of another type than RSA verifies nothing.
@@ -123,6 +138,26 @@ mod tests {
         let keys = Jwks::parse(set.as_bytes()).unwrap();
         for kid in ["a", "b", "c", "d", ""] {
             assert_eq!(keys.get(kid), None, "{kid}");
+        }
+    }
+
+    #[test]
+    fn only_microsofts_issuers_are_production() {
+        let trust = |url: &str| Issuer::new(url.to_owned(), Jwks(BTreeMap::new())).trust;
+        for url in ["https://sharedeus.eus.attest.azure.net", "https://own-1.weu.attest.azure.net"]
+        {
+            assert_eq!(trust(url), Trust::Production, "{url}");
+        }
+        for url in [
+            "http://sharedeus.eus.attest.azure.net",
+            "https://attest.azure.net",
+            "https://.attest.azure.net.example",
+            "https://localhost:1/x.attest.azure.net",
+            "https://evil.example#.attest.azure.net",
+            "https://a@b.attest.azure.net",
+            "https://sharedeus.eus.attest.azure.net/",
+        ] {
+            assert_eq!(trust(url), Trust::NotProduction, "{url}");
         }
     }
 }

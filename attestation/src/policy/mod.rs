@@ -30,6 +30,7 @@ mod guest;
 mod platform;
 mod revocation;
 mod tcb;
+mod tokens;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,7 @@ pub use guest::{AbiVersion, IdentityBlock, LaunchPolicy};
 pub use platform::{FirmwareRules, Machine, Platform};
 pub use revocation::{List, Revocation};
 pub use tcb::{Generation, MinimumTcb, MinimumTcbs};
+pub use tokens::TokenPolicy;
 
 /// What is acceptable. Strict where nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +96,9 @@ pub struct Policy {
     /// SubjectPublicKeyInfo, as the manifest's `owner_key`.
     #[serde(default = "any_owner")]
     pub owner_key: Expect<OwnerKey>,
+    /// Tokens of Microsoft Azure Attestation that speak of the group, for who judges one.
+    #[serde(default = "no_token")]
+    pub tokens: Expect<TokenPolicy>,
     /// AMD's revocation list.
     #[serde(default = "strict")]
     pub revocation: Expect<Revocation>,
@@ -109,6 +114,10 @@ fn azure_tcbs() -> Expect<MinimumTcbs> {
 
 fn any_owner() -> Expect<OwnerKey> {
     Expect::unchecked("the policy names no owner: the same group in other hands is not told apart")
+}
+
+fn no_token() -> Expect<TokenPolicy> {
+    Expect::unchecked("the policy names no issuer of tokens")
 }
 
 fn level_zero() -> Expect<u32> {
@@ -147,6 +156,7 @@ impl Policy {
             machine: Machine::default(),
             endorsement: strict(),
             owner_key: any_owner(),
+            tokens: no_token(),
             revocation: strict(),
         }
     }

@@ -12,14 +12,21 @@ use crate::offline;
 /// Options that say whom to believe and what to accept.
 #[derive(Debug, Args)]
 pub(super) struct Expectations {
+    #[command(flatten)]
+    group: GroupOptions,
+    #[command(flatten)]
+    roots: Roots,
+}
+
+/// Options that say which group is meant.
+#[derive(Debug, Args)]
+pub(super) struct GroupOptions {
     /// Reference values of the group: a policy file (TOML or JSON).
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// SHA-256 of an enforcement policy that is allowed (64 hexadecimal digits); may be given several times.
     #[arg(long, value_name = "HEX")]
     host_data: Vec<Hex<32>>,
-    #[command(flatten)]
-    roots: Roots,
 }
 
 /// The option that says whom to believe.
@@ -56,6 +63,13 @@ impl Expectations {
         self.roots.anchors()
     }
 
+    /// See [`GroupOptions::policy`].
+    pub(super) fn policy(&self, otherwise: Expect<Vec<Hex<32>>>) -> Result<Policy, Failure> {
+        self.group.policy(otherwise)
+    }
+}
+
+impl GroupOptions {
     /// The policy to hold; `otherwise` stands where neither a file nor digests are given.
     pub(super) fn policy(&self, otherwise: Expect<Vec<Hex<32>>>) -> Result<Policy, Failure> {
         let digests = Expect::Value(self.host_data.clone());

@@ -6,6 +6,7 @@ mod logs;
 mod policy;
 mod subject;
 mod table;
+mod token;
 mod verify;
 
 use std::error::Error;
@@ -40,6 +41,8 @@ enum Command {
     /// Write the reference values that a deployment is held against.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Judge a token of Microsoft Azure Attestation that speaks of a group.
+    Token(token::Options),
     /// Read the sealed log.
     #[command(subcommand)]
     Logs(logs::Logs),
@@ -66,6 +69,7 @@ pub fn main_with(words: impl Iterator<Item = String>) -> ExitCode {
         Command::Verify(options) => verify::run(&options),
         Command::Connect(options) => connect::run(&options),
         Command::Policy(policy) => policy::run(&policy),
+        Command::Token(options) => token::run(&options),
         Command::Logs(logs) => logs::run(&logs),
     };
     match outcome {

@@ -131,3 +131,32 @@ async fn a_saved_proof_is_judged_again_without_the_server() {
     std::fs::write(&path, proof.to_string()).unwrap();
     assert_eq!(again(&path.display().to_string(), "").await.status.code(), Some(2));
 }
+
+/// What `pmc policy init` writes from a deployment accepts that deployment, names what it rests on, and is not
+/// overwritten.
+#[tokio::test]
+async fn a_policy_is_drawn_up_from_the_deployment() {
+    let running = start().await;
+    let url = running.stack.group.url().await.unwrap();
+    let anchors = running.path("anchors.pem");
+    let drawn = running.path("drawn.toml");
+    let init = ["policy", "init", &url, "--danger-anchors", &anchors, "--out", &drawn];
+    let written = pmc(&init).await;
+    assert_eq!(written.status.code(), Some(0), "{}", text(&written));
+    let policy = std::fs::read_to_string(&drawn).unwrap();
+    for words in
+        ["host_data = ", "[minimum_tcb.milan]", "minimum_svn = 104", "did:x509:", "NOT PRODUCTION"]
+    {
+        assert!(policy.contains(words), "{words} is not in {policy}");
+    }
+    let mut chosen = policy.lines().filter(|line| !line.starts_with('#'));
+    assert!(!chosen.any(|line| line.contains("unchecked")), "nothing is loosened: {policy}");
+
+    let verify = ["verify", &url, "--danger-anchors", &anchors, "--policy", &drawn];
+    let accepted = pmc(&verify).await;
+    assert_eq!(accepted.status.code(), Some(0), "{}", text(&accepted));
+    assert_eq!(pmc(&init).await.status.code(), Some(2), "a policy is not overwritten");
+    let production = pmc(&["policy", "init", &url]).await;
+    assert_eq!(production.status.code(), Some(1), "{}", text(&production));
+    running.stop().await;
+}
