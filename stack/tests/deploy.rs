@@ -319,3 +319,14 @@ fn generated_documents_are_fresh() {
         );
     }
 }
+
+/// The table of the policy file names every field that a policy has.
+#[test]
+fn every_field_of_a_policy_is_documented() {
+    let policy = attestation::Policy::for_host_data(attestation::Expect::Value(vec![]));
+    let fields = serde_json::to_value(policy).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/how-to/verify.md")).unwrap();
+    for name in fields.as_object().unwrap().keys() {
+        assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/how-to/verify.md");
+    }
+}
