@@ -5,12 +5,11 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "helpers of tests"
 )]
 
-use std::path::PathBuf;
+mod recorded;
 
 use attestation::certificate::Certificate;
 use attestation::did_x509::{Did, DidError, Resolved};
@@ -18,18 +17,8 @@ use attestation::encoding::{from_b64u, to_b64u};
 use attestation::path::{self, ConstraintError, PathError};
 use serde_json::{Value, json};
 
-#[expect(clippy::disallowed_methods, reason = "where the vectors lie is no configuration")]
 fn vector(name: &str) -> Option<String> {
-    let given = std::env::var_os("VECTORS_DIR").map(PathBuf::from);
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    let folder = given.unwrap_or_else(beside);
-    if folder.join("INDEX.md").is_file() {
-        return Some(std::fs::read_to_string(folder.join("ms-did-x509").join(name)).unwrap());
-    }
-    let required = std::env::var("VECTORS_REQUIRED").as_deref() == Ok("1");
-    assert!(!required, "the vectors are required, and {} has none", folder.display());
-    println!("skipped: no vectors in {}", folder.display());
-    None
+    Some(recorded::vectors()?.text(&format!("ms-did-x509/{name}")))
 }
 
 fn chain(input: &Value) -> Vec<Certificate> {

@@ -2,16 +2,16 @@
 //! read from `$VECTORS_DIR`, by default `../shared/vectors` beside the workspace; without them these tests say so and
 //! pass, unless `VECTORS_REQUIRED=1`.
 
-#![expect(clippy::panic, clippy::print_stdout, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::panic, reason = "helpers of tests")]
 
-use std::path::PathBuf;
+mod recorded;
 
-use attestation::certificate::Certificate;
 use attestation::policy::EndorsementPolicy;
 use attestation::{
     Anchors, Appraised, Evidence, Expect, Finding, Outcome, Policy, Rejected, Trust, appraise,
     danger, verify,
 };
+use recorded::vectors;
 
 /// 2026-11-22, the day that INDEX.md judges at.
 const NOW: u64 = 1_795_305_600;
@@ -29,32 +29,10 @@ const UVM_C: &str = "ms-confidential-sidecar/security-context/reference-info.cos
 
 const ENDORSEMENT: [&str; 6] = ["U1", "U2", "U3", "U4", "U5", "U6"];
 
-#[expect(clippy::disallowed_methods, reason = "where the vectors lie is no configuration")]
-fn vectors() -> Option<PathBuf> {
-    let given = std::env::var_os("VECTORS_DIR").map(PathBuf::from);
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    let folder = given.unwrap_or_else(beside);
-    if folder.join("INDEX.md").is_file() {
-        return Some(folder);
-    }
-    let required = std::env::var("VECTORS_REQUIRED").as_deref() == Ok("1");
-    assert!(!required, "the vectors are required, and {} has none", folder.display());
-    println!("skipped: no vectors in {}", folder.display());
-    None
-}
-
 /// Evidence of a recorded report, its own leaf, and an endorsement.
 fn evidence(report: &str, leaf: &str, uvm: &str) -> Option<Evidence> {
-    let folder = vectors()?;
-    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
-    let pem = String::from_utf8(read(leaf)).unwrap();
-    let leaf = Certificate::sequence_from_pem(&pem).unwrap().into_iter().next().unwrap();
-    Some(Evidence {
-        report: read(report),
-        vek: leaf.der().to_vec(),
-        uvm: Some(read(uvm)),
-        ..Evidence::default()
-    })
+    let vectors = vectors()?;
+    Some(Evidence { uvm: Some(vectors.read(uvm)), ..vectors.evidence(report, leaf) })
 }
 
 /// As strict about endorsements as can be, and about nothing that set A is too old for.
@@ -151,8 +129,7 @@ fn issuer_and_feed_are_the_policys() {
 #[test]
 fn anchors_that_believe_no_endorser_believe_no_endorsement() {
     let Some(evidence) = evidence(REPORT_A, LEAF_A, UVM_A) else { return };
-    let folder = vectors().unwrap();
-    let pem = std::fs::read_to_string(folder.join("trustee/roots/milan_ask_ark_asvk.pem")).unwrap();
+    let pem = vectors().unwrap().text("trustee/roots/milan_ask_ark_asvk.pem");
     let end = pem.match_indices("-----END CERTIFICATE-----").nth(1).unwrap().0 + 25;
     let anchors = danger::Anchors::from_pem(&pem[..end]).unwrap();
     assert_eq!(failures(judged(&evidence, &anchors, &from_version(22), NOW)), ["U2"]);

@@ -2,9 +2,9 @@
 //! `$VECTORS_DIR`, by default `../shared/vectors` beside the workspace; without them these tests say so and
 //! pass, unless `VECTORS_REQUIRED=1`.
 
-#![expect(clippy::panic, clippy::print_stdout, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::path::PathBuf;
+mod recorded;
 
 use attestation::certificate::Certificate;
 use attestation::crl::{Crl, CrlError};
@@ -17,61 +17,10 @@ use attestation::{
     Anchors, Appraised, Endorser, Evidence, Expect, Guest, Outcome, Policy, Rejected, Trust,
     Verified, appraise, verify,
 };
+use recorded::{Vectors, vectors};
 
 /// 2026-11-22, the day that INDEX.md judges at.
 const NOW: u64 = 1_795_305_600;
-
-#[expect(clippy::disallowed_methods, reason = "where the vectors lie is no configuration")]
-fn vectors() -> Option<PathBuf> {
-    let given = std::env::var_os("VECTORS_DIR").map(PathBuf::from);
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    let folder = given.unwrap_or_else(beside);
-    if folder.join("INDEX.md").is_file() {
-        return Some(folder);
-    }
-    assert!(
-        std::env::var("VECTORS_REQUIRED").as_deref() != Ok("1"),
-        "the vectors are required, and {} has none",
-        folder.display()
-    );
-    println!("skipped: no vectors in {}", folder.display());
-    None
-}
-
-struct Vectors(PathBuf);
-
-impl Vectors {
-    fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.0.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
-    fn text(&self, name: &str) -> String {
-        String::from_utf8(self.read(name)).unwrap()
-    }
-
-    /// The certificates of a PEM or DER file.
-    fn certificates(&self, name: &str) -> Vec<Certificate> {
-        let bytes = self.read(name);
-        match std::str::from_utf8(&bytes) {
-            Ok(text) => Certificate::sequence_from_pem(text).unwrap(),
-            Err(_) => vec![Certificate::from_der(&bytes).unwrap()],
-        }
-    }
-
-    fn evidence(&self, report: &str, leaf: &str) -> Evidence {
-        let report = if report.ends_with(".hex") {
-            hex::decode(self.text(report).trim()).unwrap()
-        } else {
-            self.read(report)
-        };
-        let leaf = self.certificates(leaf).into_iter().find(is_leaf).unwrap();
-        Evidence { report, vek: leaf.der().to_vec(), ..Evidence::default() }
-    }
-}
-
-fn is_leaf(certificate: &Certificate) -> bool {
-    matches!(certificate.subject_cn().as_deref(), Some("SEV-VCEK" | "SEV-VLEK"))
-}
 
 /// Every recorded report with its own leaf: name, report, leaf.
 const PAIRS: [(&str, &str, &str); 7] = [
@@ -130,7 +79,7 @@ fn accepted(verified: Verified<Guest>, policy: &Policy) -> Result<Appraised, Rej
 
 #[test]
 fn every_recorded_report_is_authentic_with_its_own_leaf() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     for (name, report, leaf) in PAIRS {
         let verified = at_production(&vectors.evidence(report, leaf))
             .unwrap_or_else(|rejected| panic!("{name}: {rejected}: {:#?}", rejected.findings));
@@ -142,7 +91,7 @@ fn every_recorded_report_is_authentic_with_its_own_leaf() {
 /// What the built-in policy says to each of [`PAIRS`].
 #[test]
 fn the_built_in_policy_accepts_what_azure_runs_today_and_nothing_older() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let refused_by: [&[&str]; 7] = [
         &["R4", "T2"],
         &["R4", "T2", "P1", "P3"],
@@ -161,7 +110,7 @@ fn the_built_in_policy_accepts_what_azure_runs_today_and_nothing_older() {
 
 #[test]
 fn the_built_in_minimum_is_what_was_recorded() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let Expect::Value(minimum) = strict().minimum_tcb else { panic!("a value") };
     for (pair, generation) in [(PAIRS[3], Generation::Milan), (PAIRS[5], Generation::Genoa)] {
         let verified = at_production(&vectors.evidence(pair.1, pair.2)).unwrap();
@@ -184,7 +133,7 @@ fn lists(vectors: &Vectors) -> [Vec<u8>; 2] {
 
 #[test]
 fn amds_lists_are_those_of_their_roots() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let [genoa, milan] = lists(&vectors).map(|der| Crl::from_der(&der).unwrap());
     let root =
         |name: &str| vectors.certificates(&format!("virtee-sev/builtin/{name}.pem")).remove(0);
@@ -200,7 +149,7 @@ fn amds_lists_are_those_of_their_roots() {
 
 #[test]
 fn amds_list_clears_a_machine_while_it_is_current() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let [genoa, milan] = lists(&vectors);
     let (_, report, leaf) = PAIRS[3];
     let mut evidence = vectors.evidence(report, leaf);
@@ -226,7 +175,7 @@ fn amds_list_clears_a_machine_while_it_is_current() {
 
 #[test]
 fn an_endorser_outlives_a_new_certificate_for_its_key() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let (first, reissued) = (PAIRS[3], PAIRS[4]);
     let first = vectors.evidence(first.1, first.2);
     let endorser = Endorser::of(&first, &Anchors::production()).ok().unwrap();
@@ -237,7 +186,7 @@ fn an_endorser_outlives_a_new_certificate_for_its_key() {
 
 #[test]
 fn a_turin_leaf_reads_with_its_own_layout() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let leaf = vectors.certificates("virtee-sev/certs_data/vcek_turin.der").remove(0);
     let vek = Vek::read(&leaf).unwrap();
     assert_eq!((vek.kind, vek.product), (SigningKey::Vcek, Product::Turin));
@@ -250,7 +199,7 @@ fn a_turin_leaf_reads_with_its_own_layout() {
 
 #[test]
 fn roots_from_independent_sources_agree() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let named = |file: &str, name: &str| {
         let found = vectors.certificates(file);
         let mut of = found.into_iter().filter(|c| c.subject_cn().as_deref() == Some(name));
@@ -271,7 +220,7 @@ fn roots_from_independent_sources_agree() {
 
 #[test]
 fn a_made_up_root_with_the_right_name_and_a_chain_of_two_generations_are_refused() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let (_, report, leaf) = PAIRS[3];
     let of = |file: &str| vectors.certificates(file).remove(0).der().to_vec();
     let milan_ask = of("virtee-sev/builtin/milan_ask.pem");
@@ -291,7 +240,7 @@ fn a_made_up_root_with_the_right_name_and_a_chain_of_two_generations_are_refused
 
 #[test]
 fn no_recorded_report_is_authentic_with_another_leaf() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let forged = [
         "trustee/snp/test-vcek-invalid-legacy.der",
         "trustee/snp/test-vcek-invalid-new.der",
@@ -313,7 +262,7 @@ fn no_recorded_report_is_authentic_with_another_leaf() {
 
 #[test]
 fn forged_leaves_are_refused_for_their_chain() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     for leaf in
         ["trustee/snp/test-vcek-invalid-legacy.der", "trustee/snp/test-vcek-invalid-new.der"]
     {
@@ -325,7 +274,7 @@ fn forged_leaves_are_refused_for_their_chain() {
 
 #[test]
 fn a_debug_guest_is_authentic_and_refused() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let (_, report, leaf) = PAIRS[1];
     let verified = at_production(&vectors.evidence(report, leaf)).unwrap();
     let rejected = accepted(verified, &lenient()).err().unwrap();
@@ -334,7 +283,7 @@ fn a_debug_guest_is_authentic_and_refused() {
 
 #[test]
 fn a_providers_key_is_refused_and_an_expired_certificate_too() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let mut evidence =
         vectors.evidence("trustee/snp/test-vlek-report.bin", "trustee/snp/test-vlek.der");
     let roots = vectors.certificates("trustee/roots/milan_ask_ark_asvk.pem");
@@ -362,7 +311,7 @@ fn a_providers_key_is_refused_and_an_expired_certificate_too() {
 
 #[test]
 fn one_policy_digest_covers_both_generations() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let base64 = vectors.text("ms-confidential-sidecar/security-context/security-policy-base64");
     let text = base64_standard(base64.trim());
     let digest = Hex(attestation::crypto::sha256(&text));
@@ -388,7 +337,7 @@ fn one_policy_digest_covers_both_generations() {
 
 #[test]
 fn set_a_says_what_its_parts_say() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let (_, report, leaf) = PAIRS[6];
     let mut evidence = vectors.evidence(report, leaf);
     let policy = vectors.text("ms-confidential-sidecar/attest/uvm_security_policy.base64");
@@ -414,7 +363,7 @@ fn set_a_says_what_its_parts_say() {
 
 #[test]
 fn other_anchors_refuse_genuine_machines() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let (_, report, leaf) = PAIRS[3];
     let evidence = vectors.evidence(report, leaf);
     let genoa = vectors.text("virtee-sev/builtin/genoa_ark.pem");
@@ -432,7 +381,7 @@ fn other_anchors_refuse_genuine_machines() {
 
 #[test]
 fn no_changed_bit_survives() {
-    let Some(vectors) = vectors().map(Vectors) else { return };
+    let Some(vectors) = vectors() else { return };
     let (_, report, leaf) = PAIRS[5];
     let evidence = vectors.evidence(report, leaf);
     // One bit of every byte that is signed; the signature itself byte by byte.
