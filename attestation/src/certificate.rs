@@ -4,13 +4,13 @@
 //! names and keys (`checks::authenticity`), for all others by [`path`](crate::path). There are no host names.
 
 use der::asn1::ObjectIdentifier;
-use der::{Decode as _, DecodePem as _, Encode as _, Reader as _, SliceReader};
+use der::{Decode as _, Encode as _, Reader as _, SliceReader};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use x509_cert::name::Name;
 
 use crate::crypto::{self, BadSignature, CertificateSignature, sha256};
-use crate::signed::{RSASSA_PSS, is_pss_sha384, signed_part};
+use crate::signed::{RSASSA_PSS, has_long_set, is_pss_sha384, signed_part};
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -54,6 +54,9 @@ pub enum CertificateError {
     /// Longer than any that is meant here.
     #[error("{0} bytes are too many for a certificate")]
     TooLong(usize),
+    /// A relative name with more attributes than any that is meant here.
+    #[error("a name has too many parts")]
+    LongName,
     /// More certificates than anybody needs at once.
     #[error("more than {MAX_SEQUENCE} certificates")]
     TooMany,
@@ -119,9 +122,13 @@ impl Certificate {
             let block = rest.get(begin..).unwrap_or_default();
             let end = block.find(END).ok_or(CertificateError::Pem)? + END.len();
             let (block, after) = block.split_at(end);
-            let inner = x509_cert::Certificate::from_pem(block.trim().replace("\r\n", "\n"))
-                .map_err(|_| CertificateError::Pem)?;
-            certificates.push(Self::from_der(&inner.to_der()?)?);
+            let block = block.replace("\r\n", "\n");
+            let (label, der) =
+                der::pem::decode_vec(block.as_bytes()).map_err(|_| CertificateError::Pem)?;
+            if label != "CERTIFICATE" {
+                return Err(CertificateError::Pem);
+            }
+            certificates.push(Self::from_der(&der)?);
             rest = after;
         }
         if certificates.is_empty() { Err(CertificateError::Pem) } else { Ok(certificates) }
@@ -132,6 +139,9 @@ impl Certificate {
         let whole = reader.tlv_bytes()?;
         if whole.len() > MAX_LENGTH {
             return Err(CertificateError::TooLong(whole.len()));
+        }
+        if has_long_set(whole) {
+            return Err(CertificateError::LongName);
         }
         let rest = bytes.get(whole.len()..).unwrap_or_default();
 

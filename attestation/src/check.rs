@@ -59,15 +59,19 @@ impl Outcome {
     }
 
     /// One outcome of several parts, each with its name: a failed part fails it, and nothing but unchecked
-    /// parts leave it unchecked. Each part's expectation stays visible, also that there is none.
+    /// parts leave it unchecked. Each part stays visible, also that nobody looked at it: first in what is shown of a
+    /// check that passed.
     pub(crate) fn of_parts<const N: usize>(parts: [(&str, Self); N]) -> Self {
         let failed = parts.iter().any(|(_, part)| matches!(part, Self::Failed { .. }));
         let unchecked = parts.iter().all(|(_, part)| matches!(part, Self::Unchecked { .. }));
-        let (mut wanted, mut found) = (Vec::new(), Vec::new());
+        let (mut wanted, mut skipped, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for (name, part) in parts {
             match part {
                 Self::Unchecked { why } if unchecked => wanted.push(format!("{name}: {why}")),
-                Self::Unchecked { why } => wanted.push(format!("{name}: unchecked, {why}")),
+                Self::Unchecked { why } => {
+                    wanted.push(format!("{name}: unchecked, {why}"));
+                    skipped.push(format!("{name}: unchecked"));
+                }
                 Self::Passed { expected, actual } | Self::Failed { expected, actual } => {
                     wanted.push(format!("{name}: {expected}"));
                     found.push(format!("{name}: {actual}"));
@@ -78,7 +82,8 @@ impl Outcome {
         if unchecked {
             return Self::Unchecked { why: expected };
         }
-        Self::of(!failed, expected, found.join("; "))
+        skipped.append(&mut found);
+        Self::of(!failed, expected, skipped.join("; "))
     }
 }
 
@@ -156,7 +161,7 @@ mod tests {
         let open = || Outcome::unchecked("nobody asked");
         assert_eq!(
             Outcome::of_parts([("a", good()), ("b", open())]),
-            Outcome::of(true, "a: 1; b: unchecked, nobody asked", "a: 1")
+            Outcome::of(true, "a: 1; b: unchecked, nobody asked", "b: unchecked; a: 1")
         );
         assert_eq!(
             Outcome::of_parts([("a", good()), ("b", bad())]),

@@ -13,7 +13,7 @@ use crate::certificate::{Certificate, same_name};
 use crate::checks::chain::Chain;
 use crate::crypto;
 use crate::report::SigningKey;
-use crate::signed::{is_pss_sha384, signed_part};
+use crate::signed::{has_long_set, is_pss_sha384, signed_part};
 
 /// The longest list that is looked at, in bytes. AMD's have about 900.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -46,6 +46,9 @@ pub enum CrlError {
     /// Longer than any that is meant here.
     #[error("{0} bytes are too many for a revocation list")]
     TooLong(usize),
+    /// An issuer whose name has more attributes than any that is meant here.
+    #[error("its issuer's name has too many parts")]
+    LongName,
     /// No X.509 CRL in DER.
     #[error("not an X.509 revocation list in DER")]
     Syntax(#[from] der::Error),
@@ -75,6 +78,9 @@ impl Crl {
     pub fn from_der(bytes: &[u8]) -> Result<Self, CrlError> {
         if bytes.len() > MAX_LENGTH {
             return Err(CrlError::TooLong(bytes.len()));
+        }
+        if has_long_set(bytes) {
+            return Err(CrlError::LongName);
         }
         let inner = CertificateList::from_der(bytes)?;
         let list = &inner.tbs_cert_list;

@@ -29,6 +29,33 @@ pub(crate) fn signed_part(whole: &[u8]) -> der::Result<Range<usize>> {
     Ok(start..start + outer.tlv_bytes()?.len())
 }
 
+/// The longest SET that is read, in bytes. One holds the attributes of a relative name, nearly always one of them.
+const MAX_SET: usize = 512;
+
+/// How deep a SET is looked for. That of a directory name in a name constraint lies twelve levels deep.
+const MAX_DEPTH: usize = 16;
+
+/// Whether a longer SET stands in it, also inside an OCTET STRING, as extensions are. The decoder sorts the elements
+/// of a SET in quadratic time, before any signature is looked at: one of 60 KiB takes it seconds.
+pub(crate) fn has_long_set(whole: &[u8]) -> bool {
+    has_long_set_within(whole, MAX_DEPTH)
+}
+
+/// What is no DER ends the search among its neighbours: the decoder gets no further either.
+fn has_long_set_within(bytes: &[u8], depth: usize) -> bool {
+    let Ok(mut reader) = SliceReader::new(bytes) else { return false };
+    while !reader.is_finished() {
+        let Ok(header) = der::Header::decode(&mut reader) else { return false };
+        let Ok(body) = reader.read_slice(header.length) else { return false };
+        let opens = header.tag.is_constructed() || header.tag == der::Tag::OctetString;
+        let long = header.tag == der::Tag::Set && body.len() > MAX_SET;
+        if long || (opens && depth > 0 && has_long_set_within(body, depth - 1)) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Whether the algorithm is AMD's, the same inside and outside of the signed part.
 pub(crate) fn is_pss_sha384(
     outside: &AlgorithmIdentifierOwned,
@@ -37,4 +64,72 @@ pub(crate) fn is_pss_sha384(
     let parameters = outside.parameters.as_ref().and_then(|any| any.to_der().ok());
     let parameters = hex::encode(parameters.unwrap_or_default());
     outside == inside && outside.oid == RSASSA_PSS && PSS_SHA384.contains(&parameters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::{Certificate, CertificateError};
+    use crate::crl::{Crl, CrlError};
+    use crate::testing::Draft;
+
+    fn tlv(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        let form: &[u8] = match length {
+            [0, short] if short < 0x80 => &[short],
+            [0, long] => &[0x81, long],
+            [high, low] => &[0x82, high, low],
+        };
+        [&[tag], form, body].concat()
+    }
+
+    #[test]
+    fn a_long_set_is_found_wherever_a_name_may_stand() {
+        let (good, long) = (tlv(0x31, &[0; MAX_SET]), tlv(0x31, &[0; MAX_SET + 1]));
+        assert!(!has_long_set(&good) && has_long_set(&long));
+        let followed = [&[2, 1, 7], long.as_slice()].concat();
+        // In a SEQUENCE, a context-specific tag, an OCTET STRING; not in a string of another type.
+        for (tag, found) in [(0x30, true), (0xa3, true), (0x04, true), (0x0c, false)] {
+            assert_eq!(has_long_set(&tlv(tag, &followed)), found, "{tag:#x}");
+        }
+        let twelve_down = (0..12).fold(long, |inner, _| tlv(0x30, &inner));
+        assert!(has_long_set(&twelve_down));
+        for none in [&b""[..], b"\x31", b"\x31\x82\xff\xff\x00", &[0xff; 600]] {
+            assert!(!has_long_set(none));
+        }
+    }
+
+    /// A name of one relative name with so many attributes, in the order that takes longest to sort.
+    fn name(attributes: u16) -> Vec<u8> {
+        let attribute = |n: u16| {
+            let value = tlv(0x0c, format!("{n:04}").as_bytes());
+            tlv(0x30, &[&[6, 3, 0x55, 4, 3], value.as_slice()].concat())
+        };
+        let all: Vec<u8> = (0..attributes).rev().flat_map(attribute).collect();
+        tlv(0x30, &tlv(0x31, &all))
+    }
+
+    const ALGORITHM: [u8; 15] = [0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 11, 5, 0];
+
+    /// A version 1 structure that is signed by nobody.
+    fn whole(parts: &[&[u8]]) -> Vec<u8> {
+        let tbs = tlv(0x30, &parts.concat());
+        tlv(0x30, &[tbs.as_slice(), &ALGORITHM, &[3, 2, 0, 1]].concat())
+    }
+
+    #[test]
+    fn what_would_take_seconds_to_decode_is_refused_before() {
+        let times = [&[0x17, 13], b"250101000000Z".as_slice()].concat().repeat(2);
+        let list = |names: u16| whole(&[&[2, 1, 1], &ALGORITHM, &name(names), &times]);
+        assert!(Crl::from_der(&list(1)).is_ok());
+        assert_eq!(Crl::from_der(&list(3000)).err(), Some(CrlError::LongName));
+
+        let key = Draft::leaf("leaf").self_signed().spki().unwrap();
+        let validity = tlv(0x30, &times);
+        let certificate =
+            |names: u16| whole(&[&[2, 1, 1], &ALGORITHM, &name(1), &validity, &name(names), &key]);
+        assert!(Certificate::from_der(&certificate(1)).is_ok());
+        let refused = Certificate::from_der(&certificate(700)).err();
+        assert_eq!(refused, Some(CertificateError::LongName));
+    }
 }

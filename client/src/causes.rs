@@ -1,6 +1,7 @@
 //! An error and its causes as one text, for people.
 
 use std::error::Error;
+use std::fmt::Write as _;
 
 /// Outermost first. Control characters, which a server may have put into its names, are shown, never obeyed.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -14,13 +15,32 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     printable(&text)
 }
 
-/// The text with its control characters and those that change the direction of writing escaped.
+/// Control characters, ends of lines, and those that change the direction of writing.
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A JSON document's text that means the same and has none of these but the ends of its own lines: JSON lets most of
+/// them stand in its strings as they are.
+pub(crate) fn printable_json(document: &str) -> String {
+    let mut out = String::with_capacity(document.len());
+    for character in document.chars() {
+        if is_obeyed(character) && character != '\n' {
+            // All of them have four digits at most.
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// The text with these characters escaped.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        let obeyed = character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if obeyed {
+        if is_obeyed(character) {
             out.extend(character.escape_unicode());
         } else {
             out.push(character);
@@ -31,12 +51,20 @@ pub(crate) fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{printable, printable_json};
 
     #[test]
     fn a_terminal_obeys_nothing_of_it() {
         assert_eq!(printable("ARK-Milan"), "ARK-Milan");
         assert_eq!(printable("\u{1b}[2J\nACCEPTED"), "\\u{1b}[2J\\u{a}ACCEPTED");
-        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(printable("a\u{202e}b\u{2028}c"), "a\\u{202e}b\\u{2028}c");
+    }
+
+    #[test]
+    fn a_document_means_the_same_without_what_a_terminal_obeys() {
+        let value = serde_json::json!({"a": "\u{9b}2J\u{7f}\u{202e}\u{61c}\n\\ä"});
+        let text = printable_json(&format!("{value:#}\n"));
+        assert!(text.chars().all(|c| c == '\n' || !super::is_obeyed(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

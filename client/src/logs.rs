@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 
 use attestation::check::Rejected;
 use attestation::log_record::RecordError;
-use attestation::{Anchors, Finding, Policy, Trust};
+use attestation::{Anchors, Finding, Outcome, Policy, Trust};
+
+use crate::causes::printable;
 
 pub use document::Document;
 pub use segment::SegmentError;
@@ -287,6 +289,12 @@ impl Boot {
         match self.trust {
             Some(trust) => writeln!(out, "  evidence accepted, anchors: {trust}")?,
             None => writeln!(out, "  evidence NOT accepted")?,
+        }
+        for Finding { check, outcome } in &self.findings {
+            if let Outcome::Unchecked { why } = outcome {
+                let line = format!("{} {}: {why}", check.id, check.title);
+                writeln!(out, "  unchecked: {}", printable(&line))?;
+            }
         }
         let Self { records, segments, lost, .. } = self;
         writeln!(out, "  {records} log records in {segments} segments, {lost} lost by the sealer")?;

@@ -168,6 +168,15 @@ fn without_a_word_about_it_an_endorsement_must_be_there_and_recent() {
     assert_eq!(failed(&SET_A[..4]).unwrap(), (1, vec!["U1".to_owned()]));
 }
 
+#[test]
+fn without_measurement_and_endorsement_a_verdict_says_that_nothing_names_the_guest() {
+    let genoa = ["@aci-reports/genoa_attestation_report.bin", "@aci-reports/genoa_vcek.pem"];
+    let Some(verdict) = verify(&["--report", genoa[0], "--certs", genoa[1]]) else { return };
+    let checks = verdict.document["checks"].as_array().unwrap();
+    let p8 = checks.iter().find(|check| check["id"] == "P8").unwrap();
+    assert!(p8["why"].as_str().unwrap().contains("nothing says what runs"), "{p8}");
+}
+
 /// What `pmc policy init` draws up accepts what it was drawn up from, and nothing else.
 #[test]
 fn a_policy_is_drawn_up_from_recorded_evidence() {
@@ -191,6 +200,12 @@ fn a_policy_is_drawn_up_from_recorded_evidence() {
     let genoa = ["@aci-reports/genoa_attestation_report.bin", "@aci-reports/genoa_vcek.pem"];
     let other = verify_as(&["--report", genoa[0], "--certs", genoa[1], "--policy", &path]).unwrap();
     assert_eq!((other.status, other.with("failed")), (1, vec!["T2"]), "no row for its generation");
+
+    let old = init("trustee/snp/test-report.bin", "trustee/snp/test-vcek.der");
+    assert_eq!(old.status.code(), Some(1), "older firmware than the built-in minimum");
+    let why = String::from_utf8(old.stderr).unwrap();
+    assert!(why.contains("T2") && why.contains("refuses the deployment itself"), "{why}");
+    assert!(String::from_utf8(old.stdout).unwrap().contains("microcode = 219"));
 
     let debug = init("go-sev-guest/testdata/attestation.bin", "go-sev-guest/testdata/vcek.testcer");
     assert_eq!(debug.status.code(), Some(1));
@@ -234,9 +249,9 @@ fn revocation_lists_come_from_files() {
     let verdict = verify(&words).unwrap();
     assert!(verdict.document.to_string().contains("no revocation list at hand is current"));
 
-    let rule = policy(&[AUDIT, WITHOUT_ENDORSEMENT, "revocation = { list = \"required\" }\n"]);
-    let strict = verify_as(&[words.as_slice(), &["--policy", &rule]].concat()).unwrap();
-    assert_eq!((strict.status, strict.with("failed")), (1, vec!["C6"]));
+    let strict = policy(&[AUDIT, WITHOUT_ENDORSEMENT, "revocation = { list = \"required\" }\n"]);
+    let verdict = verify_as(&[words.as_slice(), &["--policy", &strict]].concat()).unwrap();
+    assert_eq!((verdict.status, verdict.with("failed")), (1, vec!["C6"]));
 
     let junk = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let unusable = verify(&[&words[..5], &[junk]].concat()).unwrap();

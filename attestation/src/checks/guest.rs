@@ -4,7 +4,7 @@ use super::acceptance::{Subject, flags};
 use super::{expect, forbidden, one_of};
 use crate::check::{Check, Outcome, Row};
 use crate::crypto::sha256;
-use crate::policy::Hex;
+use crate::policy::{Expect, Hex};
 
 const OTHER_GROUP: &str = "This is not the group that the policy means. If it was redeployed on purpose, \
                            review its enforcement policy and allow its digest.";
@@ -91,10 +91,7 @@ pub(crate) const CHECKS: [Row<Subject>; 10] = [
             spec: "SEV-SNP ABI 1.58, MEASUREMENT",
             remedy: "The guest's firmware and kernel are others than the policy's.",
         },
-        run: |s| {
-            let actual = Hex(s.guest.report.measurement());
-            expect(&s.policy.measurement, |allowed| one_of(allowed, actual))
-        },
+        run: measurement,
     },
     Row {
         check: Check {
@@ -124,6 +121,19 @@ pub(crate) const CHECKS: [Row<Subject>; 10] = [
         },
     },
 ];
+
+/// HOST_DATA is what the host states; only the measurement says what runs and enforces the policy of that digest.
+fn measurement(s: &Subject) -> Outcome {
+    match (&s.policy.measurement, &s.policy.endorsement) {
+        (Expect::Unchecked { why }, Expect::Unchecked { .. }) => Outcome::unchecked(format!(
+            "{why}; but no endorsement is checked: nothing says what runs in this guest, nor who enforces the \
+             policy of HOST_DATA"
+        )),
+        (measurement, _) => {
+            expect(measurement, |allowed| one_of(allowed, Hex(s.guest.report.measurement())))
+        }
+    }
+}
 
 fn launch_policy(s: &Subject) -> Outcome {
     let policy = s.guest.report.guest_policy();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use attestation::{Expect, Outcome};
+use attestation::{Expect, Outcome, Trust};
 use clap::Args;
 
 use super::expectations::Expectations;
@@ -43,6 +43,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
                 unchecked.push_str(&printable(&line));
                 unchecked.push('\n');
             }
+        }
+        // What the group itself believes: the roots of its vault, say. Its proof covers the word.
+        let own = &forwarder.proof().manifest.anchors;
+        if *own != Trust::Production.to_string() {
+            unchecked.push_str(&format!("the group's own anchors: {}\n", printable(own)));
         }
         print(&format!(
             "{} is verified\n{unchecked}anchors: {trust}\nbase URL for clients: http://{address}/v1\n",

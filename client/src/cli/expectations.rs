@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use attestation::policy::Hex;
-use attestation::{Anchors, Expect, Policy, danger};
+use attestation::{Anchors, Expect, Policy, danger, json};
 use clap::Args;
 
 use super::Failure;
@@ -87,7 +87,10 @@ impl GroupOptions {
 
 fn parse(text: &str, path: &Path) -> Result<Policy, Failure> {
     let parsed = if text.trim_start().starts_with('{') {
-        serde_json::from_str(text).map_err(|error| error.to_string())
+        // Of two rows for one generation, say, serde would take the last.
+        json::parse(text.as_bytes())
+            .map_err(|error| error.to_string())
+            .and_then(|value| serde_json::from_value(value).map_err(|error| error.to_string()))
     } else {
         toml::from_str(text).map_err(|error| error.to_string())
     };
@@ -143,5 +146,9 @@ mod tests {
 
         let json = r#"{"host_data":{"unchecked":"looking"},"minimum_tcb":{"milan":{"bootloader":3,"tee":0,"snp":8,"microcode":115}}}"#;
         assert!(parse(json, path).is_ok());
+        let row =
+            |level| format!(r#""milan":{{"bootloader":{level},"tee":0,"snp":0,"microcode":0}}"#);
+        let twice = format!(r#"{{"host_data":[],"minimum_tcb":{{{},{}}}}}"#, row(9), row(0));
+        assert!(parse(&twice, path).is_err(), "a row that stands twice");
     }
 }

@@ -99,22 +99,32 @@ fn drawn_up(
     }
 }
 
-/// As strict as the built-in policy, and for this deployment alone.
+/// As strict as the built-in policy or stricter, and for this deployment alone. A generation that the built-in one has
+/// no row for gets this deployment's levels.
 fn reference_values(guest: &Guest) -> Policy {
     let product = guest.vek.product;
     let tcbs = guest.report.tcbs(product);
-    let lower = |of: fn(&Tcb) -> u8| of(&tcbs.reported).min(of(&tcbs.launch));
+    let built_in = built_in_minimum(product.into());
+    let level = |of: fn(&Tcb) -> u8| of(&tcbs.reported).min(of(&tcbs.launch)).max(of(&built_in));
     let minimum = MinimumTcb {
-        fmc: lower(|tcb| tcb.fmc),
-        bootloader: lower(|tcb| tcb.bootloader),
-        tee: lower(|tcb| tcb.tee),
-        snp: lower(|tcb| tcb.snp),
-        microcode: lower(|tcb| tcb.microcode),
+        fmc: level(|tcb| tcb.fmc),
+        bootloader: level(|tcb| tcb.bootloader),
+        tee: level(|tcb| tcb.tee),
+        snp: level(|tcb| tcb.snp),
+        microcode: level(|tcb| tcb.microcode),
     };
     Policy {
         minimum_tcb: Expect::Value([(Generation::from(product), minimum)].into()),
         ..Policy::for_host_data(Expect::Value(vec![Hex(guest.report.host_data())]))
     }
+}
+
+fn built_in_minimum(generation: Generation) -> Tcb {
+    let row = match Policy::for_host_data(Expect::Value(Vec::new())).minimum_tcb {
+        Expect::Value(rows) => rows.get(&generation).copied(),
+        Expect::Unchecked { .. } => None,
+    };
+    row.unwrap_or_default().into()
 }
 
 /// The file's text: what differs from the built-in policy, and who is meant.
@@ -139,6 +149,13 @@ fn text(policy: &Policy, trust: Trust) -> Result<String, toml::ser::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_built_in_minimum_of_a_generation_is_the_least_there_is() {
+        let milan = Tcb { fmc: 0, bootloader: 4, tee: 0, snp: 24, microcode: 219 };
+        assert_eq!(built_in_minimum(Generation::Milan), milan);
+        assert_eq!(built_in_minimum(Generation::Turin), Tcb::default());
+    }
 
     #[test]
     fn a_file_says_what_is_chosen_and_reads_back_as_the_same_policy() {

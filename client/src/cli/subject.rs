@@ -57,6 +57,13 @@ impl Subject {
         }
     }
 
+    /// Who vouches for nonce, exporter, certificate and endpoint of a proof, if it was not this process that saw them.
+    /// Anybody can connect to a genuine group, take a proof of his own connection, and hand it on as of another.
+    pub(super) fn hearsay(&self) -> Option<&'static str> {
+        let saved = self.evidence.is_some();
+        saved.then_some("whoever saved this file: what B2 and B3 compare with is its word")
+    }
+
     /// Asks the server, or reads the files. Nothing is judged.
     pub(super) fn find(&self, anchors: &Anchors) -> Result<Found, Failure> {
         match (&self.url, &self.evidence, &self.report, &self.certs) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use attestation::{Finding, Outcome, Trust};
 use serde_json::{Value, json};
 
-use crate::causes::printable;
+use crate::causes::{printable, printable_json};
 
 /// What is printed.
 pub(super) struct Verdict<'a> {
@@ -55,7 +55,7 @@ impl Verdict<'_> {
                 object.insert((*name).replace(' ', "_"), value.clone());
             }
         }
-        format!("{document:#}\n")
+        printable_json(&format!("{document:#}\n"))
     }
 
     fn count(&self, of: impl Fn(&Outcome) -> bool) -> usize {

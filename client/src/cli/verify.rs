@@ -75,6 +75,7 @@ fn proof(
 ) -> Result<(), Failure> {
     let manifest: Option<Manifest> = serde_json::from_slice(&bundle.answer.manifest).ok();
     let mut facts = vec![("endpoint", json!(bundle.endpoint)), ("taken at", json!(bundle.time))];
+    facts.extend(options.subject.hearsay().map(|who| ("observed by", json!(who))));
     facts.extend(manifest.map(|manifest| ("manifest", json!(manifest))));
     match judge(&bundle.answer, &bundle.observed(), anchors, policy, at) {
         Ok(proven) => show(options, at, Ok(&proven.appraised), facts),

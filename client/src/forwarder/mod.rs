@@ -159,7 +159,9 @@ fn keep_here(headers: &mut HeaderMap, server: &Target) -> Result<(), Refusal> {
     let own = server.to_string();
     let text = location.to_str().map_err(|_| Refusal::Elsewhere)?;
     let path = text.strip_prefix(&own).unwrap_or(text);
-    if path.starts_with('/') && !path.starts_with("//") && !path.contains('\\') {
+    // Browsers and Node leave tabs away, so that "/<tab>/" begins a server's name.
+    let plain = !path.contains(['\\', '\t']);
+    if path.starts_with('/') && !path.starts_with("//") && plain {
         headers.insert(LOCATION, path.parse().map_err(|_| Refusal::Elsewhere)?);
         Ok(())
     } else {
@@ -222,6 +224,7 @@ mod tests {
             "https://group.example:8443@evil.example/",
             "//evil.example/",
             "/\\evil.example",
+            "/\t/evil.example/",
             "https://evil.example/",
             "v1/relative",
         ] {

@@ -96,6 +96,8 @@ fn a_whole_log_is_read_whole() {
     let text = String::from_utf8(text).unwrap();
     for part in [
         "anchors: NOT PRODUCTION",
+        "unchecked: U1 ",
+        "unchecked: C6 ",
         "1 log records in 2 segments, 9 lost",
         "stopped in order",
         "OPEN END",
