@@ -74,13 +74,30 @@ pub fn judge(
     policy: &Policy,
     at: u64,
 ) -> Result<ProvenConnection, ConnectionError> {
+    let demand = demand(answer, observed)?;
+    let evidence = Evidence::from_json(&answer.evidence)?;
+    let verified = verify(&evidence, anchors, at)?;
+    let appraised = appraise(verified, policy, demand)?;
+    let manifest: Manifest =
+        serde_json::from_slice(&answer.manifest).map_err(|_| ConnectionError::Manifest)?;
+    if manifest.v != 1 || manifest.service != SERVICE {
+        return Err(ConnectionError::Manifest);
+    }
+    Ok(ProvenConnection { appraised, manifest })
+}
+
+/// What a report must say to prove this connection, and what came with it in the owner's name.
+///
+/// # Errors
+///
+/// Every [`ConnectionError`] but `Evidence`, `Manifest` and `Rejected`.
+pub fn demand(answer: &VerifyAnswer, observed: &Observed) -> Result<Demand, ConnectionError> {
     if answer.v != 1 {
         return Err(ConnectionError::Version(answer.v));
     }
     let certificate = Certificate::from_der(&observed.certificate)?;
     let spki = certificate.spki()?;
     let inclusion = Inclusion::try_from(&answer.merkle)?;
-    let evidence = Evidence::from_json(&answer.evidence)?;
     let manifest_sha256 = sha256(&answer.manifest);
     let binding = Binding::TlsChannel {
         nonce: observed.nonce,
@@ -92,13 +109,5 @@ pub fn judge(
     let mut demand = Demand::of(&binding, &inclusion).ok_or(NotAnInclusion)?;
     let signature = answer.owner.clone();
     demand.owner = signature.map(|signature| OwnerStatement { signature, manifest_sha256 });
-
-    let verified = verify(&evidence, anchors, at)?;
-    let appraised = appraise(verified, policy, demand)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&answer.manifest).map_err(|_| ConnectionError::Manifest)?;
-    if manifest.v != 1 || manifest.service != SERVICE {
-        return Err(ConnectionError::Manifest);
-    }
-    Ok(ProvenConnection { appraised, manifest })
+    Ok(demand)
 }

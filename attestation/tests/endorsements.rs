@@ -172,6 +172,7 @@ fn a_policy_may_leave_the_endorsement_unchecked_and_says_why() {
     let Some(mut evidence) = evidence(REPORT_A, LEAF_A, UVM_A) else { return };
     let mut policy = from_version(100);
     policy.endorsement = Expect::unchecked("an old machine, to look at");
+    policy.measurement = Some(Expect::unchecked("and what it runs"));
     for uvm in [evidence.uvm.clone(), None, Some(b"garbage".to_vec())] {
         evidence.uvm = uvm;
         let appraised = judged(&evidence, &Anchors::production(), &policy, NOW).ok().unwrap();

@@ -61,6 +61,7 @@ fn at_production(evidence: &Evidence) -> Result<Verified<Guest>, Rejected> {
 fn strict() -> Policy {
     let mut policy = Policy::for_host_data(Expect::unchecked("not what this test is about"));
     policy.endorsement = Expect::unchecked("recorded without its endorsement");
+    policy.measurement = Some(Expect::unchecked("recorded without its endorsement"));
     policy
 }
 

@@ -130,6 +130,7 @@ fn all(vectors: &Vectors) -> Vec<(&'static str, VtpmEvidence, &'static [u8])> {
 fn policy() -> Policy {
     let mut policy = Policy::for_host_data(Expect::Value(vec![Hex([0; 32])]));
     policy.endorsement = Expect::unchecked("a confidential VM has no utility VM");
+    policy.measurement = Some(Expect::unchecked("not what this test is about"));
     policy.minimum_tcb = Expect::unchecked("recorded years ago");
     policy.platform = Expect::unchecked("recorded years ago");
     policy

@@ -58,8 +58,8 @@ impl Verdict {
 
 /// Lines of policies.
 const AUDIT: &str = "host_data = { unchecked = \"an audit\" }\n";
-const WITHOUT_ENDORSEMENT: &str =
-    "endorsement = { unchecked = \"recorded without its endorsement\" }\n";
+const WITHOUT_ENDORSEMENT: &str = "endorsement = { unchecked = \"recorded without its endorsement\" }\n\
+     measurement = { unchecked = \"recorded without its endorsement\" }\n";
 const YEARS_AGO: &str = "minimum_tcb = { unchecked = \"recorded years ago\" }\n\
                          platform = { unchecked = \"recorded years ago\" }\n";
 
@@ -169,12 +169,13 @@ fn without_a_word_about_it_an_endorsement_must_be_there_and_recent() {
 }
 
 #[test]
-fn without_measurement_and_endorsement_a_verdict_says_that_nothing_names_the_guest() {
+fn without_an_endorsement_the_measurement_must_be_named_too() {
     let genoa = ["@aci-reports/genoa_attestation_report.bin", "@aci-reports/genoa_vcek.pem"];
-    let Some(verdict) = verify(&["--report", genoa[0], "--certs", genoa[1]]) else { return };
-    let checks = verdict.document["checks"].as_array().unwrap();
-    let p8 = checks.iter().find(|check| check["id"] == "P8").unwrap();
-    assert!(p8["why"].as_str().unwrap().contains("nothing says what runs"), "{p8}");
+    let half = policy(&[AUDIT, "endorsement = { unchecked = \"recorded without it\" }\n"]);
+    let words = ["--report", genoa[0], "--certs", genoa[1], "--policy", &half];
+    let Some(verdict) = verify_as(&words) else { return };
+    assert_eq!((verdict.status, verdict.with("failed")), (1, vec!["P8"]));
+    assert!(verdict.document.to_string().contains("nothing says what runs in this guest"));
 }
 
 /// What `pmc policy init` draws up accepts what it was drawn up from, and nothing else.

@@ -89,7 +89,8 @@ pub(crate) const CHECKS: [Row<Subject>; 10] = [
             id: "P8",
             title: "the launch measurement is allowed",
             spec: "SEV-SNP ABI 1.58, MEASUREMENT",
-            remedy: "The guest's firmware and kernel are others than the policy's.",
+            remedy: "The guest's firmware and kernel are others than the policy's, or it names none: have the \
+                     endorsement checked, or list measurements.",
         },
         run: measurement,
     },
@@ -123,15 +124,20 @@ pub(crate) const CHECKS: [Row<Subject>; 10] = [
 ];
 
 /// HOST_DATA is what the host states; only the measurement says what runs and enforces the policy of that digest.
+/// HOST_DATA is what the host stated at launch. Only software that is known enforces the policy of that digest, so
+/// either the endorsement says what runs, or a list does, or somebody says by name that nobody does.
 fn measurement(s: &Subject) -> Outcome {
+    let actual = Hex(s.guest.report.measurement());
     match (&s.policy.measurement, &s.policy.endorsement) {
-        (Expect::Unchecked { why }, Expect::Unchecked { .. }) => Outcome::unchecked(format!(
-            "{why}; but no endorsement is checked: nothing says what runs in this guest, nor who enforces the \
-             policy of HOST_DATA"
-        )),
-        (measurement, _) => {
-            expect(measurement, |allowed| one_of(allowed, Hex(s.guest.report.measurement())))
-        }
+        (Some(measurement), _) => expect(measurement, |allowed| one_of(allowed, actual)),
+        (None, Expect::Value(_)) => Outcome::unchecked(
+            "the policy names none; see U5, which compares it with the endorsement's",
+        ),
+        (None, Expect::Unchecked { .. }) => Outcome::of(
+            false,
+            "a list of measurements, since the policy leaves the endorsement unchecked",
+            "nothing says what runs in this guest",
+        ),
     }
 }
 

@@ -46,7 +46,9 @@ impl AciExpectations {
     ) -> Self {
         let guest = GuestExpectations {
             host_data: policy.host_data.clone(),
-            measurement: policy.measurement.clone(),
+            measurement: policy.measurement.clone().unwrap_or_else(|| {
+                Expect::unchecked("the policy names none; see J8.U5, about the endorsement's")
+            }),
             minimum_tcb: of_one_generation(&policy.minimum_tcb),
             runtime_data,
             policy_hashes: tokens.policy_hashes.clone(),

@@ -124,6 +124,7 @@ impl Case {
         policy.machine.chip_id = Expect::unchecked("not what this test is about");
         // Endorsements have tests of their own, beside their checks.
         policy.endorsement = Expect::unchecked("not what this test is about");
+        policy.measurement = Some(Expect::unchecked("not what this test is about"));
         let leaf = Leaf { subject: "SEV-VCEK", product, levels, hardware_id, life: pki::LIFE };
         Self {
             report: report(tcb, cpuid, &leaf.hardware_id),

@@ -30,7 +30,7 @@ fn everything_demanded() -> Case {
     case.set(at::AUTHOR_KEY, &[6; 48]);
     case.set(at::POLICY, &[31, 0, 0x13]);
     let policy = &mut case.policy;
-    policy.measurement = Expect::Value(vec![Hex([9; 48]), Hex([3; 48])]);
+    policy.measurement = Some(Expect::Value(vec![Hex([9; 48]), Hex([3; 48])]));
     policy.minimum_mitigation = Expect::Value(3);
     policy.firmware.minimum = Expect::Value(Firmware { major: 1, minor: 55, build: 29 });
     policy.machine.chip_id = Expect::Value(vec![Hex([0xc1; 64])]);
@@ -249,8 +249,10 @@ const BAD_GUESTS: &[Bad] = &[
         c.set(at::KEY_INFO, &[1]);
         c.policy.identity_block.author_key = Expect::Value(vec![Hex([6; 48])]);
     }),
-    ("P8", |c| c.policy.measurement = Expect::Value(vec![Hex([4; 48])])),
-    ("P8", |c| c.policy.measurement = Expect::Value(vec![])),
+    ("P8", |c| c.policy.measurement = Some(Expect::Value(vec![Hex([4; 48])]))),
+    // Neither a list nor an endorsement says what runs.
+    ("P8", |c| c.policy.measurement = None),
+    ("P8", |c| c.policy.measurement = Some(Expect::Value(vec![]))),
     ("P9", |c| c.policy.host_data = Expect::Value(vec![Hex([7; 32])])),
     ("P9", |c| c.policy.host_data = Expect::Value(vec![])),
     ("P11", |c| c.cce_policy.push(b'\n')),

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use attestation::connection::demand;
 use attestation::policy::{EndorsementPolicy, Expect, Generation, Hex, MinimumTcb, Policy};
 use attestation::tcb::Tcb;
 use attestation::uvm::Endorsement;
-use attestation::{Anchors, Evidence, Guest, Rejected, Trust, appraise, verify};
+use attestation::{Anchors, Demand, Evidence, Guest, Rejected, Trust, appraise, verify};
 use clap::{Args, Subcommand};
 
 use super::expectations::Roots;
@@ -45,12 +46,22 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
     let Command::Init(options) = command;
     let anchors = options.roots.anchors()?;
     let at = options.at.unwrap_or_else(clock::unix_now);
-    let evidence = match options.subject.find(&anchors)? {
-        Found::Evidence(evidence) => *evidence,
-        Found::Proof(bundle) => Evidence::from_json(&bundle.answer.evidence)
-            .map_err(|error| Failure::unusable(&error))?,
+    let (evidence, demand) = match options.subject.find(&anchors)? {
+        Found::Evidence(evidence) => {
+            let files = Expect::unchecked("files say nothing about a connection");
+            (*evidence, Demand::from(&files))
+        }
+        Found::Proof(bundle) => (
+            Evidence::from_json(&bundle.answer.evidence)
+                .map_err(|error| Failure::unusable(&error))?,
+            demand(&bundle.answer, &bundle.observed()).map_err(|error| Failure::refused(&error))?,
+        ),
     };
-    let (policy, refused) = drawn_up(&evidence, &anchors, at)?;
+    let (policy, refused) = drawn_up(&evidence, &anchors, demand, at)?;
+    if let Some(elsewhere) = refused.as_ref().filter(|rejected| is_elsewhere(rejected)) {
+        // Genuine evidence of some group, shown by somebody else.
+        return Err(Failure::refused(elsewhere));
+    }
     let text = text(&policy, anchors.trust()).map_err(|error| Failure::unusable(&error))?;
     match &options.out {
         None => print(&text),
@@ -68,24 +79,29 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
     }
 }
 
+/// Whether the evidence is about another connection than the one it came on.
+fn is_elsewhere(rejected: &Rejected) -> bool {
+    rejected.failures().any(|finding| matches!(finding.check.id, "B1" | "B2" | "B3"))
+}
+
 /// The policy, and why it refuses the very guest that it was drawn up from, if it does.
 fn drawn_up(
     evidence: &Evidence,
     anchors: &Anchors,
+    demand: Demand,
     at: u64,
 ) -> Result<(Policy, Option<Rejected>), Failure> {
     let verified = verify(evidence, anchors, at).map_err(|error| Failure::refused(&error))?;
-    let unbound = Expect::unchecked("a policy says nothing about one connection");
     let mut policy = reference_values(verified.value());
     policy.endorsement = match &evidence.uvm {
         None => {
             let measurement = Hex(verified.value().report.measurement());
-            policy.measurement = Expect::Value(vec![measurement]);
+            policy.measurement = Some(Expect::Value(vec![measurement]));
             Expect::unchecked("the deployment brought none; its measurement is pinned instead")
         }
         Some(_) => Expect::Value(EndorsementPolicy::default()),
     };
-    match appraise(verified, &policy, &unbound) {
+    match appraise(verified, &policy, demand) {
         Err(rejected) => Ok((policy, Some(rejected))),
         Ok(appraised) => {
             if let Some(endorsement) = appraised.endorsement() {

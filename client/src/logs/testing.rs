@@ -67,6 +67,7 @@ impl Group {
     pub(super) fn policy(&self) -> Policy {
         Policy {
             endorsement: Expect::unchecked("this machine endorses nothing"),
+            measurement: Some(Expect::unchecked("this machine endorses nothing")),
             ..Policy::for_host_data(Expect::Value(vec![Hex(self.guest.host_data())]))
         }
     }
