@@ -113,8 +113,8 @@ pub fn maa(runtime_data: &[u8]) -> ReportData {
     out
 }
 
-/// What the owner's key signs: the evidence's `REPORT_DATA` and the manifest.
+/// What the owner's key signs: the evidence's `REPORT_DATA` and the manifest's SHA-256.
 #[must_use]
-pub fn owner_message(report_data: &ReportData, manifest: &[u8]) -> Vec<u8> {
-    Message::new("owner").raw(report_data).field(&sha256(manifest)).into_bytes()
+pub fn owner_message(report_data: &ReportData, manifest_sha256: &[u8; 32]) -> Vec<u8> {
+    Message::new("owner").raw(report_data).field(manifest_sha256).into_bytes()
 }

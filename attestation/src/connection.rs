@@ -10,6 +10,7 @@ use crate::crypto::sha256;
 use crate::demand::Demand;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::merkle::Inclusion;
+use crate::owner::OwnerStatement;
 use crate::policy::Policy;
 use crate::verify::verify;
 use crate::wire::{Manifest, NotAnInclusion, VerifyAnswer};
@@ -80,14 +81,17 @@ pub fn judge(
     let spki = certificate.spki()?;
     let inclusion = Inclusion::try_from(&answer.merkle)?;
     let evidence = Evidence::from_json(&answer.evidence)?;
+    let manifest_sha256 = sha256(&answer.manifest);
     let binding = Binding::TlsChannel {
         nonce: observed.nonce,
         exporter: observed.exporter,
         spki_sha256: sha256(&spki),
         certificate_sha256: sha256(&observed.certificate),
-        manifest_sha256: sha256(&answer.manifest),
+        manifest_sha256,
     };
-    let demand = Demand::of(&binding, &inclusion).ok_or(NotAnInclusion)?;
+    let mut demand = Demand::of(&binding, &inclusion).ok_or(NotAnInclusion)?;
+    let signature = answer.owner.clone();
+    demand.owner = signature.map(|signature| OwnerStatement { signature, manifest_sha256 });
 
     let verified = verify(&evidence, anchors, at)?;
     let appraised = appraise(verified, policy, demand)?;

@@ -5,6 +5,7 @@
 
 use crate::binding::{Binding, ReportData};
 use crate::merkle::Inclusion;
+use crate::owner::OwnerStatement;
 use crate::policy::Expect;
 
 /// The demand, by the questions that it answers.
@@ -16,6 +17,8 @@ pub struct Demand {
     pub nonce: Expect<[u8; 32]>,
     /// The `tls-exporter` (RFC 9266) of the relying party's own connection in them; or why there is none.
     pub exporter: Expect<[u8; 32]>,
+    /// What came in the owner's name. A policy may demand that it be there and good.
+    pub owner: Option<OwnerStatement>,
 }
 
 impl Demand {
@@ -34,7 +37,7 @@ impl Demand {
                 Expect::unchecked("a log's key belongs to no connection"),
             ),
         };
-        Some(Self { report_data, nonce, exporter })
+        Some(Self { report_data, nonce, exporter, owner: None })
     }
 }
 
@@ -51,6 +54,7 @@ impl From<&Expect<ReportData>> for Demand {
             nonce: unknown("a nonce of this verifier"),
             exporter: unknown("an exporter of this verifier"),
             report_data: report_data.clone(),
+            owner: None,
         }
     }
 }

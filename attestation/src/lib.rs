@@ -34,6 +34,7 @@ mod lp;
 pub mod maa;
 pub mod merkle;
 mod name_constraints;
+pub mod owner;
 pub mod path;
 pub mod policy;
 pub mod product;

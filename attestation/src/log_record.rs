@@ -6,7 +6,6 @@
 //!
 //! What is inside a segment is not this crate's business: it is encrypted to its readers.
 
-use der::asn1::ObjectIdentifier;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,6 +15,7 @@ use crate::encoding::{b64u, optional_b64u};
 use crate::evidence::{Evidence, EvidenceError};
 use crate::jws::{Algorithm, Jws, JwsError};
 use crate::merkle::Inclusion;
+use crate::owner::p256_point;
 use crate::wire::InclusionText;
 
 /// `typ` of a record's header.
@@ -226,15 +226,4 @@ fn decode_boot(text: &str) -> Option<[u8; 16]> {
     let mut boot = [0; 16];
     hex::decode_to_slice(text, &mut boot).ok()?;
     Some(boot)
-}
-
-/// The uncompressed point of a SubjectPublicKeyInfo on P-256.
-fn p256_point(spki: &[u8]) -> Option<Vec<u8>> {
-    const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-    const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-    let info =
-        <x509_cert::spki::SubjectPublicKeyInfoRef<'_> as der::Decode>::from_der(spki).ok()?;
-    let curve = info.algorithm.parameters_oid().ok()?;
-    (info.algorithm.oid == EC_PUBLIC_KEY && curve == P256)
-        .then(|| info.subject_public_key.as_bytes().map(<[u8]>::to_vec))?
 }

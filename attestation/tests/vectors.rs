@@ -408,7 +408,7 @@ fn set_a_says_what_its_parts_say() {
         .filter(|finding| matches!(finding.outcome, Outcome::Unchecked { .. }))
         .map(|finding| finding.check.id)
         .collect();
-    let expected = ["C6", "R4", "R7", "T2", "P10", "P3", "P6", "P7", "P8", "B1", "B2", "B3"];
+    let expected = ["C6", "R4", "R7", "T2", "P10", "P3", "P6", "P7", "P8", "B1", "B2", "B3", "B4"];
     assert_eq!(unchecked, expected, "and each says why");
 }
 

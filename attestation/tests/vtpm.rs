@@ -338,7 +338,7 @@ fn a_foreign_quote_of_other_registers_fails_for_key_and_values() {
 fn what_the_guests_policy_forbids_is_refused_beside() {
     let Some(vectors) = vectors() else { return };
     let evidence = milan_v2(&vectors);
-    let strict = Policy::for_host_data(Expect::Value(vec![Hex([1; 32])]));
+    let strict = Policy { host_data: Expect::Value(vec![Hex([1; 32])]), ..policy() };
     let expected = expected(&evidence, b"other");
     let rejected =
         verify_and_appraise(&evidence, &Anchors::production(), &strict, &expected, NOW).err();

@@ -82,7 +82,10 @@ fn report_data_shapes() {
 fn owner_message() {
     let owner = &vectors()["owner"];
     assert_eq!(
-        binding::owner_message(&array(&owner["report_data"]), &bytes(&owner["manifest"])),
+        binding::owner_message(
+            &array(&owner["report_data"]),
+            &attestation::crypto::sha256(&bytes(&owner["manifest"]))
+        ),
         bytes(&owner["message"])
     );
 }

@@ -5,7 +5,7 @@ use super::expect;
 use crate::check::{Check, Outcome, Row};
 use crate::policy::Expect;
 
-pub(crate) const CHECKS: [Row<Subject>; 3] = [
+pub(crate) const CHECKS: [Row<Subject>; 4] = [
     Row {
         check: Check {
             id: "B1",
@@ -38,6 +38,15 @@ pub(crate) const CHECKS: [Row<Subject>; 3] = [
         },
         run: |s| covered(s, &s.demand.exporter),
     },
+    Row {
+        check: Check {
+            id: "B4",
+            title: "the owner's key signed this proof",
+            spec: "wire.md part 2, owner; the policy's owner_key",
+            remedy: "This may be the same policy in somebody else's subscription: do not use it.",
+        },
+        run: owner,
+    },
 ];
 
 /// The value is in the digest that was demanded, so the report covers it if and only if it holds that digest.
@@ -51,5 +60,19 @@ fn covered(s: &Subject, value: &Expect<[u8; 32]>) -> Outcome {
             (false, _) => "something else is covered",
         };
         Outcome::of(actual == "covered", format!("{} is covered", hex::encode(value)), actual)
+    })
+}
+
+fn owner(s: &Subject) -> Outcome {
+    expect(&s.policy.owner_key, |key| {
+        let report_data = s.guest.report.report_data();
+        let actual = match &s.demand.owner {
+            None => "no signature".to_owned(),
+            Some(statement) => match statement.verify(key, &report_data) {
+                Ok(()) => "verified".to_owned(),
+                Err(error) => error.to_string(),
+            },
+        };
+        Outcome::of(actual == "verified", format!("a signature by {}", key.to_text()), actual)
     })
 }

@@ -33,6 +33,7 @@ mod tcb;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::owner::OwnerKey;
 pub use endorsement::EndorsementPolicy;
 pub use expect::{Expect, Hex, Never, NotHex};
 pub use guest::{AbiVersion, IdentityBlock, LaunchPolicy};
@@ -89,6 +90,10 @@ pub struct Policy {
     /// The endorsement of the utility VM. Without a word about it, evidence must bring one.
     #[serde(default = "strict")]
     pub endorsement: Expect<EndorsementPolicy>,
+    /// The key of the group's owner, which must have signed the proof of a connection: base64url of its
+    /// SubjectPublicKeyInfo, as the manifest's `owner_key`.
+    #[serde(default = "any_owner")]
+    pub owner_key: Expect<OwnerKey>,
     /// AMD's revocation list.
     #[serde(default = "strict")]
     pub revocation: Expect<Revocation>,
@@ -100,6 +105,10 @@ fn measurement_by_endorsement() -> Expect<Vec<Hex<48>>> {
 
 fn azure_tcbs() -> Expect<MinimumTcbs> {
     Expect::Value(tcb::of_azure_in_february_2026())
+}
+
+fn any_owner() -> Expect<OwnerKey> {
+    Expect::unchecked("the policy names no owner: the same group in other hands is not told apart")
 }
 
 fn level_zero() -> Expect<u32> {
@@ -137,6 +146,7 @@ impl Policy {
             minimum_mitigation: no_mitigation(),
             machine: Machine::default(),
             endorsement: strict(),
+            owner_key: any_owner(),
             revocation: strict(),
         }
     }

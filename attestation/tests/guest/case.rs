@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 
 use attestation::crypto::sha256;
-use attestation::policy::{Expect, Hex, Policy};
-use attestation::{Anchors, Demand, Evidence, Finding, Outcome, appraise, danger, verify};
+use attestation::owner::OwnerStatement;
+use attestation::policy::{Expect, Hex, OwnerKey, Policy};
+use attestation::wire::OwnerSignature;
+use attestation::{Anchors, Demand, Evidence, Finding, Outcome, appraise, binding, danger, verify};
 use der::Encode as _;
+use p256::pkcs8::EncodePublicKey as _;
 use p384::ecdsa::SigningKey;
 use p384::ecdsa::signature::Signer as _;
 use x509_cert::ext::Extension;
@@ -137,6 +140,7 @@ impl Case {
                 report_data: Expect::Value([0x42; 64]),
                 nonce: Expect::Value([1; 32]),
                 exporter: Expect::Value([2; 32]),
+                owner: None,
             },
             at: NOW,
         }
@@ -150,6 +154,13 @@ impl Case {
         self.ask.serial = 65793;
         self.set(at::CHIP_ID, &[0; 64]);
         self.set(at::KEY_INFO, &[1 << 2]);
+        self
+    }
+
+    /// Signed by this owner, whose key the policy names from now on.
+    pub(crate) fn owned(mut self, owner: &Owner) -> Self {
+        self.policy.owner_key = Expect::Value(owner.public());
+        self.demand.owner = Some(owner.sign(&[0x42; 64], [0x4d; 32]));
         self
     }
 
@@ -272,4 +283,27 @@ fn sign(report: &[u8], tamper: fn(&mut Vec<u8>)) -> Vec<u8> {
     }
     tamper(&mut signed);
     signed
+}
+
+/// The owner of a group.
+pub(crate) struct Owner(p256::ecdsa::SigningKey);
+
+impl Owner {
+    pub(crate) fn new(seed: u8) -> Self {
+        Self(p256::ecdsa::SigningKey::from_slice(&[seed; 32]).unwrap())
+    }
+
+    pub(crate) fn public(&self) -> OwnerKey {
+        let spki = self.0.verifying_key().to_public_key_der().unwrap();
+        OwnerKey::from_spki(spki.as_bytes()).unwrap()
+    }
+
+    /// The owner's word about a report and a manifest.
+    pub(crate) fn sign(&self, report_data: &[u8; 64], manifest_sha256: [u8; 32]) -> OwnerStatement {
+        let message = binding::owner_message(report_data, &manifest_sha256);
+        let signature: p256::ecdsa::Signature = self.0.sign(&message);
+        let sig = signature.to_bytes().to_vec();
+        let signature = OwnerSignature { kid: "of the test".into(), alg: "ES256".into(), sig };
+        OwnerStatement { signature, manifest_sha256 }
+    }
 }

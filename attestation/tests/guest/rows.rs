@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::case::{Case, NOW, at};
+use crate::case::{Case, NOW, Owner, at};
 use crate::pki::{List, Signer, Spec};
 use attestation::policy::{Expect, Hex, IdentityBlock, LaunchPolicy, List as Presence, Revocation};
 use attestation::report::{Firmware, GuestFlag, PlatformFlag};
@@ -22,7 +22,7 @@ fn a_good_guest_of_every_generation_is_accepted() {
 
 /// A guest of which everything is demanded that a policy can demand.
 fn everything_demanded() -> Case {
-    let mut case = Case::milan();
+    let mut case = Case::milan().owned(&Owner::new(1));
     case.set(at::VERSION, &[5]);
     case.set(at::LAUNCH_MITIGATIONS, &[3]);
     case.set(at::CURRENT_MITIGATIONS, &[7]);
@@ -67,7 +67,7 @@ fn what_a_policy_does_not_demand_says_why() {
     let case = Case::milan();
     let unchecked: Vec<_> =
         case.unchecked().into_iter().filter(|id| !id.starts_with('U')).collect();
-    assert_eq!(unchecked, ["C6", "P10", "P6", "P7", "P8", "R7"]);
+    assert_eq!(unchecked, ["B4", "C6", "P10", "P6", "P7", "P8", "R7"]);
 }
 
 /// A check, and a change that it alone refuses.
@@ -255,11 +255,33 @@ const BAD_GUESTS: &[Bad] = &[
     ("P9", |c| c.policy.host_data = Expect::Value(vec![])),
     ("P11", |c| c.cce_policy.push(b'\n')),
     ("B1", |c| {
-        c.demand =
-            Demand { report_data: Expect::Value([0x43; 64]), nonce: nobody(), exporter: nobody() };
+        let report_data = Expect::Value([0x43; 64]);
+        c.demand = Demand { report_data, nonce: nobody(), exporter: nobody(), owner: None };
     }),
     ("B2", |c| c.demand.nonce = Expect::Value([0; 32])),
     ("B3", |c| c.demand.exporter = Expect::Value([0; 32])),
+    ("B4", |c| c.policy.owner_key = Expect::Value(Owner::new(1).public())),
+    ("B4", |c| {
+        c.policy.owner_key = Expect::Value(Owner::new(1).public());
+        c.demand.owner = Some(Owner::new(2).sign(&[0x42; 64], [0x4d; 32]));
+    }),
+    // The owner's word about another proof, and about another manifest.
+    ("B4", |c| {
+        c.policy.owner_key = Expect::Value(Owner::new(1).public());
+        c.demand.owner = Some(Owner::new(1).sign(&[0x43; 64], [0x4d; 32]));
+    }),
+    ("B4", |c| {
+        c.policy.owner_key = Expect::Value(Owner::new(1).public());
+        let mut statement = Owner::new(1).sign(&[0x42; 64], [0x4d; 32]);
+        statement.manifest_sha256 = [0x4e; 32];
+        c.demand.owner = Some(statement);
+    }),
+    ("B4", |c| {
+        c.policy.owner_key = Expect::Value(Owner::new(1).public());
+        let mut statement = Owner::new(1).sign(&[0x42; 64], [0x4d; 32]);
+        statement.signature.alg = "none".to_owned();
+        c.demand.owner = Some(statement);
+    }),
 ];
 
 fn all_bad() -> impl Iterator<Item = Bad> {

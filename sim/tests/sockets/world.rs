@@ -19,7 +19,7 @@ async fn the_folder_holds_the_anchors_and_each_groups_context() {
     let folder = stage.world.folder();
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     assert_eq!(read("amd-root.pem").matches("BEGIN CERTIFICATE").count(), 1);
-    assert_eq!(read("anchors.pem").matches("BEGIN CERTIFICATE").count(), 2);
+    assert_eq!(read("anchors.pem").matches("BEGIN CERTIFICATE").count(), 3);
     assert_eq!(read("amd-chain.pem").matches("BEGIN CERTIFICATE").count(), 2);
     assert_eq!(read("tls-ca.pem"), stage.world.foundation().tls.root_pem().unwrap());
     assert_eq!(read("uvm-did.txt"), stage.world.foundation().uvm.did());

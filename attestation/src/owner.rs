@@ -1,0 +1,96 @@
+//! The owner's word that a proof is of a group of theirs (`wire.md` part 2).
+//!
+//! The same containers under the same enforcement policy in somebody else's subscription give evidence that is just
+//! as good: an evil twin. What tells them apart is a key that only this owner's vault releases, and only to this
+//! policy. It signs what the report says and the manifest, and clients name it in their policy.
+
+use der::Decode as _;
+use der::asn1::ObjectIdentifier;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use x509_cert::spki::SubjectPublicKeyInfoRef;
+
+use crate::binding::{ReportData, owner_message};
+use crate::crypto::{self, BadSignature};
+use crate::encoding::{from_b64u, to_b64u};
+use crate::wire::OwnerSignature;
+
+/// An owner's public key, on P-256. In a file: its SubjectPublicKeyInfo in base64url, as the manifest has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerKey {
+    spki: Vec<u8>,
+    point: Vec<u8>,
+}
+
+/// The bytes are no key on P-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be the SubjectPublicKeyInfo of a P-256 key in base64url, as `owner_key` of the manifest"
+)]
+pub struct NotAnOwnerKey;
+
+impl OwnerKey {
+    /// Reads a SubjectPublicKeyInfo (DER).
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnOwnerKey`].
+    pub fn from_spki(spki: &[u8]) -> Result<Self, NotAnOwnerKey> {
+        let point = p256_point(spki).ok_or(NotAnOwnerKey)?;
+        Ok(Self { spki: spki.to_vec(), point })
+    }
+
+    /// SubjectPublicKeyInfo in base64url.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        to_b64u(&self.spki)
+    }
+}
+
+impl Serialize for OwnerKey {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.to_text())
+    }
+}
+
+impl<'de> Deserialize<'de> for OwnerKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let spki = from_b64u(&text).ok_or_else(|| de::Error::custom(NotAnOwnerKey))?;
+        Self::from_spki(&spki).map_err(de::Error::custom)
+    }
+}
+
+/// What came with a proof in the owner's name. Nothing about it is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerStatement {
+    /// The signature.
+    pub signature: OwnerSignature,
+    /// SHA-256 of the manifest's exact bytes.
+    pub manifest_sha256: [u8; 32],
+}
+
+impl OwnerStatement {
+    /// Whether this key signed it for a report with that content. What the statement says about its key is not
+    /// followed.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSignature`], also if it names another algorithm than ES256.
+    pub fn verify(&self, key: &OwnerKey, report_data: &ReportData) -> Result<(), BadSignature> {
+        if self.signature.alg != "ES256" {
+            return Err(BadSignature);
+        }
+        let message = owner_message(report_data, &self.manifest_sha256);
+        crypto::verify_p256(&key.point, &message, &self.signature.sig)
+    }
+}
+
+/// The uncompressed point of a SubjectPublicKeyInfo on P-256.
+pub(crate) fn p256_point(spki: &[u8]) -> Option<Vec<u8>> {
+    const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+    const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+    let info = SubjectPublicKeyInfoRef::from_der(spki).ok()?;
+    let curve = info.algorithm.parameters_oid().ok()?;
+    let point = info.subject_public_key.as_bytes().filter(|point| point.len() == 65)?;
+    (info.algorithm.oid == EC_PUBLIC_KEY && curve == P256).then(|| point.to_vec())
+}
