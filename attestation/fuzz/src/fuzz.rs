@@ -13,7 +13,7 @@ static READ: OnceLock<fn(&[u8])> = OnceLock::new();
 
 fn chosen() -> fn(&[u8]) {
     let name = std::env::var("PARSER").unwrap_or_default();
-    let entry = entries::ENTRIES.iter().find(|entry| entry.name == name);
+    let entry = entries::entries().find(|entry| entry.name == name);
     let entry = entry.unwrap_or_else(|| panic!("PARSER={name:?} names no parser"));
     let _ = entry.seeds;
     entry.read
