@@ -1,80 +1,32 @@
 //! What verification costs beside the signatures that it cannot do without, on a recorded report of Azure's
 //! (Milan, version 3). `cargo bench -p attestation`.
-//!
-//! Ratios on a machine that others use too are only worth something if both sides see the same disturbances. So
-//! this measures in rounds, each with a few calls of every candidate, and compares the fastest rounds.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may panic")]
+#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
-use std::hint::black_box;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+#[path = "rounds/recorded.rs"]
+mod recorded;
+mod rounds;
 
 use attestation::certificate::Certificate;
 use attestation::{Anchors, Demand, Endorser, Evidence, Expect, Policy, appraise, crypto, verify};
+use recorded::{AT, recorded};
+use rounds::{Candidate, compare, measure};
 use sev::certs::snp as other;
 use sev::certs::snp::Verifiable as _;
 use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser as _;
 
-/// 2026-11-22, in the life of every certificate.
-const AT: u64 = 1_795_305_600;
-
-const ROUNDS: usize = 300;
-const CALLS: u32 = 5;
-
-/// The most that everything around the signatures may cost.
-const TARGET: f64 = 1.15;
-
-#[expect(clippy::disallowed_methods, reason = "where the vectors lie is no configuration")]
-fn vectors() -> PathBuf {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    std::env::var_os("VECTORS_DIR").map_or_else(beside, PathBuf::from)
-}
-
-/// Something to measure, and the fastest that it was.
-struct Candidate<'a> {
-    name: &'static str,
-    run: Box<dyn Fn() + 'a>,
-    best: Duration,
-}
-
-impl<'a> Candidate<'a> {
-    fn new<T>(name: &'static str, run: impl Fn() -> T + 'a) -> Self {
-        let run = Box::new(move || {
-            black_box(run());
-        });
-        Self { name, run, best: Duration::MAX }
-    }
-
-    fn round(&mut self) {
-        let start = Instant::now();
-        for _ in 0..CALLS {
-            (self.run)();
-        }
-        self.best = self.best.min(start.elapsed() / CALLS);
-    }
-
-    fn micros(&self) -> f64 {
-        self.best.as_secs_f64() * 1e6
-    }
-}
-
 fn main() {
-    let folder = vectors().join("aci-reports");
-    let files = (
-        std::fs::read(folder.join("milan_attestation_report.bin")),
-        std::fs::read_to_string(folder.join("milan_vcek.pem")),
-    );
-    let (Ok(report), Ok(pem)) = files else {
-        println!("skipped: no vectors in {}", folder.display());
+    let report = recorded("aci-reports/milan_attestation_report.bin");
+    let (Some(report), Some(pem)) = (report, recorded("aci-reports/milan_vcek.pem")) else {
         return;
     };
+    let pem = String::from_utf8(pem).unwrap();
     let leaf = Certificate::sequence_from_pem(&pem).unwrap().swap_remove(0);
-    measure(&Evidence { report, vek: leaf.der().to_vec(), ..Evidence::default() }, &leaf);
+    run(&Evidence { report, vek: leaf.der().to_vec(), ..Evidence::default() }, &leaf);
 }
 
-fn measure(evidence: &Evidence, leaf: &Certificate) {
+fn run(evidence: &Evidence, leaf: &Certificate) {
     let anchors = Anchors::production();
     let policy = Policy::for_host_data(Expect::unchecked("a benchmark"));
     let demand = Demand::from(&Expect::Value([0; 64]));
@@ -119,28 +71,16 @@ fn measure(evidence: &Evidence, leaf: &Certificate) {
             (&held, &their_report).verify().unwrap();
         }),
     ];
-    for _ in 0..ROUNDS {
-        candidates.iter_mut().for_each(Candidate::round);
-    }
-    print(&candidates);
+    measure(&mut candidates);
+    let [p384, rsa, cold, cold_whole, warm, warm_whole, ..] =
+        candidates.each_ref().map(Candidate::micros);
+    compare("cold: verify", cold, 3.0 * rsa + p384);
+    compare("cold: verify and appraise", cold_whole, 3.0 * rsa + p384);
+    compare("warm: verify", warm, p384);
+    compare("warm: verify and appraise", warm_whole, p384);
 }
 
 fn ark() -> Certificate {
     let pem = std::str::from_utf8(other::builtin::milan::ARK).unwrap();
     Certificate::sequence_from_pem(pem).unwrap().swap_remove(0)
-}
-
-fn print(candidates: &[Candidate<'_>]) {
-    for candidate in candidates {
-        println!("{:>9.1} µs  {}", candidate.micros(), candidate.name);
-    }
-    let [p384, rsa, cold, cold_whole, warm, warm_whole, ..] = candidates else { return };
-    let bare = 3.0 * rsa.micros() + p384.micros();
-    for (candidate, bare) in
-        [(cold, bare), (cold_whole, bare), (warm, p384.micros()), (warm_whole, p384.micros())]
-    {
-        let ratio = candidate.micros() / bare;
-        let word = if ratio <= TARGET { "within" } else { "ABOVE" };
-        println!("{ratio:>9.3} ×   {} over its bare signatures, {word} {TARGET}", candidate.name);
-    }
 }

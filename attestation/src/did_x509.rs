@@ -174,6 +174,11 @@ impl Did {
     /// [`DidError`].
     pub fn resolve(&self, chain: &[Certificate]) -> Result<Resolved, DidError> {
         path::verify_at_any_time(chain)?;
+        self.resolve_verified(chain)
+    }
+
+    /// As [`resolve`](Self::resolve), of a chain that was found to hold together before.
+    pub(crate) fn resolve_verified(&self, chain: &[Certificate]) -> Result<Resolved, DidError> {
         let [leaf, authorities @ ..] = chain else {
             return Err(PathError::Length(chain.len()).into());
         };

@@ -6,7 +6,7 @@ mod entries;
 #[path = "parsers/inputs.rs"]
 mod inputs;
 
-use entries::ENTRIES;
+use entries::entries;
 use inputs::input;
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ const BASE: usize = 256 * 1024;
 
 #[test]
 fn memory_is_bounded_by_a_multiple_of_the_input() {
-    for entry in ENTRIES {
+    for entry in entries() {
         // Once for what is made lazily and kept.
         (entry.seeds)().iter().for_each(|seed| (entry.read)(seed));
         let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });

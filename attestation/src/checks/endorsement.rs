@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::check::{self, Check, Finding, Outcome, Row};
 use crate::did_x509::{Did, DidError};
-use crate::path;
+use crate::path::{self, PathError};
 use crate::policy::{EndorsementPolicy, Expect};
 use crate::uvm::{Endorsement, Signed};
 use crate::verify::Guest;
@@ -12,6 +12,8 @@ use crate::verify::Guest;
 /// What these checks look at: an endorsement that could be read, and what it is held against.
 pub(crate) struct Subject {
     pub(crate) signed: Signed,
+    /// Whether its chain holds together, whenever: its signatures are verified once, for two rows.
+    pub(crate) path: Result<(), PathError>,
     /// did:x509 of the issuers that the verifier believes.
     pub(crate) believed: Vec<String>,
     pub(crate) policy: EndorsementPolicy,
@@ -114,7 +116,8 @@ pub(crate) fn judge(
             let says = signed.says.clone();
             let believed = guest.endorsers.clone();
             let measurement = guest.report.measurement();
-            let subject = Subject { signed, believed, policy, measurement, at };
+            let path = path::verify_at_any_time(signed.sign1.chain());
+            let subject = Subject { signed, path, believed, policy, measurement, at };
             (Some(says), check::run(&CHECKS, &subject))
         }
     }
@@ -144,7 +147,8 @@ fn signature(s: &Subject) -> Outcome {
     if let Err(error) = sign1.verify() {
         return Outcome::of(false, expected, error);
     }
-    match path::verify(sign1.chain(), s.signed.says.signed_at) {
+    let alive = || path::alive(sign1.chain(), s.signed.says.signed_at);
+    match s.path.clone().and_then(|()| alive()) {
         Ok(()) => Outcome::of(true, expected, "verified"),
         Err(error) => Outcome::of(false, expected, error),
     }
@@ -172,7 +176,8 @@ fn issuer(s: &Subject) -> Outcome {
 
 fn resolves(s: &Subject) -> Result<bool, DidError> {
     let did: Did = s.signed.says.issuer.parse()?;
-    Ok(did.resolve(s.signed.sign1.chain())?.signs)
+    s.path.clone()?;
+    Ok(did.resolve_verified(s.signed.sign1.chain())?.signs)
 }
 
 fn signing_time(s: &Subject) -> Outcome {
@@ -194,8 +199,10 @@ mod tests {
     const NOW: u64 = SIGNED_AT + 1000;
 
     fn subject(maker: &Maker, says: &Draught) -> Subject {
+        let signed = Signed::decode(&maker.sign(says)).unwrap();
         Subject {
-            signed: Signed::decode(&maker.sign(says)).unwrap(),
+            path: path::verify_at_any_time(signed.sign1.chain()),
+            signed,
             believed: vec![maker.did()],
             policy: EndorsementPolicy::default(),
             measurement: MEASUREMENT,

@@ -14,7 +14,7 @@ use p384::ecdsa::SigningKey;
 use p384::ecdsa::signature::Signer as _;
 use x509_cert::ext::Extension;
 
-use crate::pki::{self, List, Signer, Spec, amd, ia5};
+use super::pki::{self, List, Signer, Spec, amd, ia5};
 
 /// A time in every certificate's life.
 pub(crate) const NOW: u64 = 1_795_305_600;

@@ -44,7 +44,7 @@ pub(crate) enum Signer {
 }
 
 impl Signer {
-    fn key(self) -> &'static RsaPrivateKey {
+    pub(crate) fn key(self) -> &'static RsaPrivateKey {
         let [ark, ask, stranger] = &*KEYS;
         match self {
             Self::Ark => ark,
@@ -53,7 +53,7 @@ impl Signer {
         }
     }
 
-    fn sign(self, message: &[u8]) -> BitString {
+    pub(crate) fn sign(self, message: &[u8]) -> BitString {
         let key = SigningKey::<Sha384>::new(self.key().clone());
         let signature = key.sign_with_rng(&mut ChaCha20Rng::seed_from_u64(0), message);
         BitString::from_bytes(&signature.to_bytes()).unwrap()

@@ -1,18 +1,29 @@
 //! Every door through which bytes of strangers come in, with inputs that get past it. The property tests here, the
 //! measurement of allocations and the fuzzer all walk this one list; a new parser is one row.
 
-use std::hint::black_box;
+#[path = "../guest/case.rs"]
+#[expect(dead_code, clippy::indexing_slicing, clippy::unwrap_used, reason = "for tests of guests")]
+mod case;
+#[path = "documents.rs"]
+mod documents;
+#[path = "endorsements.rs"]
+mod endorsements;
+#[path = "guests.rs"]
+mod guests;
+#[path = "../guest/pki.rs"]
+#[expect(clippy::unwrap_used, reason = "for tests of guests")]
+mod pki;
+#[path = "tokens.rs"]
+mod tokens;
+#[path = "vtpm.rs"]
+mod vtpm;
 
-use attestation::bundle::Bundle;
+use std::sync::OnceLock;
+
 use attestation::certificate::Certificate;
-use attestation::jws::Jws;
-use attestation::log_record::Chain;
-use attestation::maa::Jwks;
-use attestation::product::Product;
-use attestation::report::{self, Report};
-use attestation::vek::Vek;
-use attestation::wire::{Manifest, VerifyAnswer, VerifyRequest};
-use attestation::{Anchors, Evidence, Policy, verify};
+use attestation::{Anchors, Endorser, Evidence, danger};
+use case::Case;
+use pki::Signer;
 
 /// One parser.
 pub(crate) struct Entry {
@@ -25,185 +36,54 @@ pub(crate) struct Entry {
 }
 
 /// All of them.
-pub(crate) const ENTRIES: &[Entry] = &[
-    Entry { name: "report", read: read_report, seeds: reports },
-    Entry { name: "certificate", read: read_certificate, seeds: certificates },
-    Entry { name: "certificates-pem", read: read_pem, seeds: pems },
-    Entry { name: "evidence-cbor", read: read_evidence_cbor, seeds: evidence_cbor },
-    Entry { name: "evidence-json", read: read_evidence_json, seeds: evidence_json },
-    Entry { name: "bundle", read: read_bundle, seeds: bundles },
-    Entry { name: "wire", read: read_wire, seeds: wire },
-    Entry { name: "jws", read: read_jws, seeds: tokens },
-    Entry { name: "jwks", read: read_jwks, seeds: key_sets },
-    Entry { name: "log-record", read: read_log_record, seeds: tokens },
-    Entry { name: "policy", read: read_policy, seeds: policies },
-];
+pub(crate) fn entries() -> impl Iterator<Item = &'static Entry> {
+    [documents::ENTRIES, endorsements::ENTRIES, guests::ENTRIES, tokens::ENTRIES, vtpm::ENTRIES]
+        .into_iter()
+        .flatten()
+}
+
+/// A guest that is authentic, with its machine, and somebody who believes it.
+struct World {
+    case: Case,
+    evidence: Evidence,
+    ark: Certificate,
+    anchors: Anchors,
+    endorser: Endorser,
+}
+
+fn world() -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let mut case = Case::milan();
+        case.crl = Some(case.list());
+        let uvm = endorsements::endorsements().pop();
+        let evidence = Evidence { uvm, ..case.evidence() };
+        let ark = case.ark.issue_rsa(Signer::Ark);
+        let roots = pki::pem(&ark) + &pki::pem(&endorsements::root());
+        let anchors = danger::Anchors::from_pem(&roots)
+            .and_then(|anchors| danger::Anchors::with_vtpm_roots(anchors, &roots))
+            .expect("two roots");
+        let endorser = Endorser::of(&evidence, &anchors).expect("certificates");
+        let ark = Certificate::from_der(&ark).expect("as issued");
+        World { case, evidence, ark, anchors, endorser }
+    })
+}
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-fn read_report(bytes: &[u8]) {
-    let Ok(report) = Report::parse(bytes) else { return };
-    black_box((report.signature(), report.reserved_violation(), report.cpuid()));
-    black_box((report.guest_policy(), report.key_info().signing_key(), report.vmpl()));
-    for product in Product::ALL {
-        black_box(report.tcbs(product));
+/// Cuts an input that stands for several: two bytes of length, big-endian, before each part.
+fn parts<const N: usize>(mut bytes: &[u8]) -> Option<[&[u8]; N]> {
+    let mut parts = [&[][..]; N];
+    for part in &mut parts {
+        let (length, rest) = bytes.split_first_chunk()?;
+        (*part, bytes) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
     }
+    Some(parts)
 }
 
-fn reports() -> Vec<Vec<u8>> {
-    (2..=5_u8)
-        .map(|version| {
-            let mut report = vec![0; report::LENGTH];
-            if let [first, ..] = report.as_mut_slice() {
-                *first = version;
-            }
-            report
-        })
-        .collect()
-}
-
-fn look_at(certificate: &Certificate) {
-    black_box((certificate.subject_cn(), certificate.issuer_cn(), certificate.validity()));
-    black_box((certificate.is_authority(), certificate.p384_key(), certificate.rsa_key()));
-    black_box((certificate.spki().is_ok(), certificate.verify_pss_sha384(certificate).is_ok()));
-    black_box(Vek::read(certificate).is_ok());
-}
-
-fn read_certificate(bytes: &[u8]) {
-    for certificate in Certificate::sequence_from_der(bytes).unwrap_or_default() {
-        look_at(&certificate);
-    }
-}
-
-fn read_pem(bytes: &[u8]) {
-    for certificate in Certificate::sequence_from_pem(text(bytes)).unwrap_or_default() {
-        look_at(&certificate);
-    }
-}
-
-fn pems() -> Vec<Vec<u8>> {
-    use sev::certs::snp::builtin::{milan, turin};
-    vec![milan::ASK.to_vec(), turin::ARK.to_vec(), [milan::ASK, milan::ARK].concat()]
-}
-
-fn certificates() -> Vec<Vec<u8>> {
-    let read = |pem: Vec<u8>| Certificate::sequence_from_pem(text(&pem)).unwrap_or_default();
-    pems()
-        .into_iter()
-        .map(|pem| read(pem).iter().flat_map(Certificate::der).copied().collect())
-        .collect()
-}
-
-/// Verification itself must hold too: most of it runs on what only looks like evidence.
-fn look_at_evidence(evidence: &Evidence) {
-    black_box(verify(evidence, &Anchors::production(), 1_700_000_000).is_ok());
-}
-
-fn read_evidence_cbor(bytes: &[u8]) {
-    if let Ok(evidence) = Evidence::from_cbor(bytes) {
-        look_at_evidence(&evidence);
-    }
-    black_box(Evidence::from_certificate_extension(bytes).is_ok());
-}
-
-fn evidence() -> Evidence {
-    Evidence {
-        report: reports().pop().unwrap_or_default(),
-        vek: certificates().pop().unwrap_or_default(),
-        chain: certificates().pop(),
-        crl: Some(vec![0x30, 0]),
-        uvm: Some(vec![0xd2, 0x84]),
-        cce_policy: Some(b"package policy".to_vec()),
-    }
-}
-
-fn evidence_cbor() -> Vec<Vec<u8>> {
-    vec![evidence().to_certificate_cbor(), evidence().to_certificate_extension()]
-}
-
-fn read_evidence_json(bytes: &[u8]) {
-    let Ok(json) = serde_json::from_slice(bytes) else { return };
-    if let Ok(evidence) = Evidence::from_json(&json) {
-        look_at_evidence(&evidence);
-    }
-}
-
-fn evidence_json() -> Vec<Vec<u8>> {
-    vec![evidence().to_json().to_string().into_bytes()]
-}
-
-fn read_bundle(bytes: &[u8]) {
-    if let Ok(bundle) = Bundle::parse(bytes) {
-        black_box((bundle.observed().nonce, bundle.to_json()));
-        black_box(Evidence::from_json(&bundle.answer.evidence).is_ok());
-    }
-}
-
-fn answer() -> serde_json::Value {
-    serde_json::json!({
-        "v": 1, "evidence": evidence().to_json(), "merkle": {"index": 0, "size": 1, "path": []},
-        "manifest": "e30", "owner": null, "token": null, "client_nonce": null,
-    })
-}
-
-fn bundles() -> Vec<Vec<u8>> {
-    let zeros = "A".repeat(43);
-    let bundle = serde_json::json!({
-        "v": 1, "endpoint": "https://localhost", "time": 1, "nonce": zeros, "exporter": zeros,
-        "certificate": "MAA", "answer": answer(),
-    });
-    vec![bundle.to_string().into_bytes()]
-}
-
-fn read_wire(bytes: &[u8]) {
-    black_box(serde_json::from_slice::<VerifyRequest>(bytes).is_ok());
-    black_box(serde_json::from_slice::<Manifest>(bytes).is_ok());
-    if let Ok(answer) = serde_json::from_slice::<VerifyAnswer>(bytes) {
-        let inclusion = attestation::merkle::Inclusion::try_from(&answer.merkle);
-        black_box(inclusion.ok().and_then(|inclusion| inclusion.root(bytes)));
-    }
-}
-
-fn wire() -> Vec<Vec<u8>> {
-    vec![
-        answer().to_string().into_bytes(),
-        format!("{{\"nonce\":\"{}\",\"token\":true}}", "A".repeat(43)).into_bytes(),
-    ]
-}
-
-fn read_jws(bytes: &[u8]) {
-    let Ok(jws) = Jws::parse(text(bytes), 64 * 1024) else { return };
-    black_box(jws.unverified::<serde_json::Value>().is_ok());
-    black_box(jws.header_text("alg"));
-}
-
-/// {"alg":"ES256"} . {} . 64 zero bytes
-fn tokens() -> Vec<Vec<u8>> {
-    vec![format!("eyJhbGciOiJFUzI1NiJ9.e30.{}", "A".repeat(86)).into_bytes()]
-}
-
-fn read_jwks(bytes: &[u8]) {
-    black_box(Jwks::parse(bytes).is_ok());
-}
-
-fn key_sets() -> Vec<Vec<u8>> {
-    vec![br#"{"keys":[{"kid":"a","kty":"RSA","x5c":["MAA="]}]}"#.to_vec()]
-}
-
-fn read_log_record(bytes: &[u8]) {
-    black_box(Chain::begin(text(bytes)).is_ok());
-}
-
-fn read_policy(bytes: &[u8]) {
-    black_box(serde_json::from_slice::<Policy>(bytes).is_ok());
-}
-
-fn policies() -> Vec<Vec<u8>> {
-    let digest = "00".repeat(32);
-    vec![
-        format!("{{\"host_data\":[\"{digest}\"],\"minimum_tcb\":{{\"unchecked\":\"a seed\"}}}}")
-            .into_bytes(),
-    ]
+fn joined<const N: usize>(parts: [&[u8]; N]) -> Vec<u8> {
+    let length = |part: &[u8]| u16::try_from(part.len()).unwrap_or_default().to_be_bytes();
+    parts.iter().flat_map(|part| [&length(part)[..], part].concat()).collect()
 }
