@@ -97,9 +97,13 @@ fn parse(text: &str, path: &Path) -> Result<Policy, Failure> {
     parsed.map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))
 }
 
+/// The longest policy or set of anchors that is read, in bytes.
+const MAX_LENGTH: usize = 1024 * 1024;
+
 fn text_of(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::Unusable(format!("cannot read {}: {error}", path.display())))
+    let bytes = offline::read(path, MAX_LENGTH).map_err(|error| Failure::unusable(&error))?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::Unusable(format!("{} is not text", path.display())))
 }
 
 #[cfg(test)]
