@@ -34,6 +34,7 @@ fn policy(endorsement: Expect<EndorsementPolicy>) -> Policy {
     policy.minimum_tcb = Expect::unchecked("recorded years ago");
     policy.platform = Expect::unchecked("recorded years ago");
     policy.endorsement = endorsement;
+    policy.measurement = Some(Expect::unchecked("a benchmark"));
     policy
 }
 

@@ -28,7 +28,11 @@ fn main() {
 
 fn run(evidence: &Evidence, leaf: &Certificate) {
     let anchors = Anchors::production();
-    let policy = Policy::for_host_data(Expect::unchecked("a benchmark"));
+    let policy = Policy {
+        endorsement: Expect::unchecked("a benchmark of its own"),
+        measurement: Some(Expect::unchecked("a benchmark of its own")),
+        ..Policy::for_host_data(Expect::unchecked("a benchmark"))
+    };
     let demand = Demand::from(&Expect::Value([0; 64]));
     let endorser = Endorser::of(evidence, &anchors).ok().unwrap();
     let guest = verify(evidence, &anchors, AT).ok().unwrap();
