@@ -28,7 +28,8 @@ fn main() {
 
 fn run(evidence: &Evidence, leaf: &Certificate) {
     let anchors = Anchors::production();
-    let policy = Policy::for_host_data(Expect::unchecked("a benchmark"));
+    let mut policy = Policy::for_host_data(Expect::unchecked("a benchmark"));
+    policy.endorsement = Expect::unchecked("has a benchmark of its own");
     let demand = Demand::from(&Expect::Value([0; 64]));
     let endorser = Endorser::of(evidence, &anchors).ok().unwrap();
     let guest = verify(evidence, &anchors, AT).ok().unwrap();
