@@ -344,9 +344,9 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
-/// Whether two names are the same, by their exact encodings.
+/// Whether two names are the same to the letter: every attribute has the same type, kind of string and bytes.
 pub(crate) fn same_name(one: &Name, other: &Name) -> bool {
-    matches!((one.to_der(), other.to_der()), (Ok(one), Ok(other)) if one == other)
+    one == other
 }
 
 fn common_name(name: &Name) -> Option<String> {

@@ -146,10 +146,13 @@ fn chain(header: &Map) -> Result<Vec<Certificate>, CoseError> {
 fn thumbprint(header: &Map, chain: &[Certificate]) -> Result<(), CoseError> {
     let Some(given) = header.get(label::X5T) else { return Ok(()) };
     let leaf = chain.first().map(Certificate::der).unwrap_or_default();
-    let expected: [(i64, &[u8]); 2] = [(SHA_256, &sha256(leaf)), (SHA_384, &sha384(leaf))];
-    let matches = expected.iter().any(|(algorithm, digest)| {
-        *given == Value::Array(vec![(*algorithm).into(), Value::Bytes(digest.to_vec())])
-    });
+    let digest = match given.as_array().and_then(|parts| parts.first()?.as_integer()) {
+        Some(algorithm) if algorithm == SHA_256.into() => sha256(leaf).to_vec(),
+        Some(algorithm) if algorithm == SHA_384.into() => sha384(leaf).to_vec(),
+        _ => return Err(CoseError::Thumbprint),
+    };
+    let matches = matches!(given.as_array().map(Vec::as_slice),
+        Some([_, Value::Bytes(given)]) if *given == digest);
     if matches { Ok(()) } else { Err(CoseError::Thumbprint) }
 }
 

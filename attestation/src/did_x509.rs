@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 
-use der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
+use der::asn1::{Ia5StringRef, ObjectIdentifier, PrintableStringRef, Utf8StringRef};
 use der::{Tag, Tagged as _};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
@@ -20,17 +20,17 @@ use crate::path::{self, PathError};
 pub const MAX_LENGTH: usize = 2048;
 
 const PREFIX: &str = "did:x509:0:";
-const FULCIO_ISSUER: &str = "1.3.6.1.4.1.57264.1.1";
+const FULCIO_ISSUER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.1");
 
 /// Attribute types that identifiers write as labels (RFC 4514, section 3); all others stand as dotted numbers.
-const LABELS: [(&str, &str); 7] = [
-    ("CN", "2.5.4.3"),
-    ("L", "2.5.4.7"),
-    ("ST", "2.5.4.8"),
-    ("O", "2.5.4.10"),
-    ("OU", "2.5.4.11"),
-    ("C", "2.5.4.6"),
-    ("STREET", "2.5.4.9"),
+const LABELS: [(&str, ObjectIdentifier); 7] = [
+    ("CN", ObjectIdentifier::new_unwrap("2.5.4.3")),
+    ("L", ObjectIdentifier::new_unwrap("2.5.4.7")),
+    ("ST", ObjectIdentifier::new_unwrap("2.5.4.8")),
+    ("O", ObjectIdentifier::new_unwrap("2.5.4.10")),
+    ("OU", ObjectIdentifier::new_unwrap("2.5.4.11")),
+    ("C", ObjectIdentifier::new_unwrap("2.5.4.6")),
+    ("STREET", ObjectIdentifier::new_unwrap("2.5.4.9")),
 ];
 
 /// Why an identifier is none, or does not resolve with a chain.
@@ -308,7 +308,7 @@ impl Policy {
             }
             Self::FulcioIssuer(wanted) => {
                 let mut all = leaf.extensions().iter();
-                let found = all.find(|extension| extension.extn_id.to_string() == FULCIO_ISSUER);
+                let found = all.find(|extension| extension.extn_id == FULCIO_ISSUER);
                 let issuer = found.ok_or(DidError::Missing("Fulcio issuer"))?.extn_value.as_bytes();
                 (issuer == format!("https://{wanted}").as_bytes(), "Fulcio issuer")
             }
@@ -327,9 +327,8 @@ impl Names {
     fn of(certificate: &Certificate) -> Result<Self, DidError> {
         let mut subject: Vec<(String, String)> = Vec::new();
         for attribute in certificate.subject().0.iter().flat_map(|relative| relative.0.iter()) {
-            let oid = attribute.oid.to_string();
-            let label = LABELS.iter().find(|(_, of)| *of == oid).map(|(label, _)| *label);
-            let key = label.map_or(oid, str::to_owned);
+            let label = LABELS.iter().find(|(_, of)| *of == attribute.oid).map(|(label, _)| *label);
+            let key = label.map_or_else(|| attribute.oid.to_string(), str::to_owned);
             let value = text(&attribute.value).ok_or(DidError::Name)?;
             if subject.iter().any(|(other, _)| *other == key) {
                 return Err(DidError::Name);

@@ -101,8 +101,16 @@ impl<'a> Jws<'a> {
     ///
     /// [`JwsError::Syntax`] if it is not such a JSON document, or a member stands twice in it.
     pub fn unverified<T: for<'de> Deserialize<'de>>(&self) -> Result<T, JwsError> {
-        let payload = json::parse(&self.payload).map_err(|_| JwsError::Syntax)?;
-        serde_json::from_value(payload).map_err(|_| JwsError::Syntax)
+        serde_json::from_value(self.unverified_json()?).map_err(|_| JwsError::Syntax)
+    }
+
+    /// The same, of whatever form.
+    ///
+    /// # Errors
+    ///
+    /// As [`unverified`](Self::unverified).
+    pub fn unverified_json(&self) -> Result<Value, JwsError> {
+        json::parse(&self.payload).map_err(|_| JwsError::Syntax)
     }
 
     /// The payload, once the signature verified.

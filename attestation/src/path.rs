@@ -5,6 +5,7 @@
 //! that one, or another issuer in the path, with something it believes has learnt nothing. Revocation is not
 //! looked at either, nor what the leaf's key may be used for.
 
+use der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use crate::certificate::{Certificate, CertificateError};
@@ -17,8 +18,14 @@ pub const MAX_LENGTH: usize = 8;
 /// Critical extensions that are understood: basic constraints, key usage, name constraints and certificate
 /// policies (of which any set is accepted) here, subject alternative names and extended key usage by whoever
 /// asks what the leaf is for.
-const UNDERSTOOD: [&str; 6] =
-    ["2.5.29.19", "2.5.29.15", "2.5.29.30", "2.5.29.32", "2.5.29.17", "2.5.29.37"];
+const UNDERSTOOD: [ObjectIdentifier; 6] = [
+    ObjectIdentifier::new_unwrap("2.5.29.19"),
+    ObjectIdentifier::new_unwrap("2.5.29.15"),
+    ObjectIdentifier::new_unwrap("2.5.29.30"),
+    ObjectIdentifier::new_unwrap("2.5.29.32"),
+    ObjectIdentifier::new_unwrap("2.5.29.17"),
+    ObjectIdentifier::new_unwrap("2.5.29.37"),
+];
 
 /// Why a path does not hold together. A number counts certificates from the leaf, which is 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,9 +143,8 @@ fn extensions(certificate: &Certificate, position: usize) -> Result<(), PathErro
         if all.iter().skip(n + 1).any(|other| other.extn_id == oid) {
             return Err(PathError::Extension(position));
         }
-        let oid = oid.to_string();
-        if extension.critical && !UNDERSTOOD.contains(&oid.as_str()) {
-            return Err(PathError::Critical { position, oid });
+        if extension.critical && !UNDERSTOOD.contains(&oid) {
+            return Err(PathError::Critical { position, oid: oid.to_string() });
         }
     }
     Ok(())

@@ -68,7 +68,7 @@ pub(crate) const CHECKS: [Row<Subject>; 4] = [
         },
         run: |s| {
             let named = "/x-ms-runtime/vm-configuration/vmUniqueId";
-            let guest = s.guest.guest.pointer(named).and_then(Value::as_str);
+            let guest = s.guest.guest().pointer(named).and_then(Value::as_str);
             match text(&s.guest.token, "x-ms-azurevm-vmid") {
                 Some(booted) => equal(booted, guest),
                 None => Outcome::of(false, "x-ms-azurevm-vmid", "absent"),

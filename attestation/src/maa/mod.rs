@@ -52,12 +52,15 @@ pub fn verify_token(
     at: u64,
 ) -> Result<Verified<Claims>, TokenError> {
     let jws = Jws::parse(token, MAX_TOKEN)?.into_owned();
-    let claims: Value = jws.unverified()?;
+    let claims = jws.unverified_json()?;
     let named = claims.get("iss").and_then(Value::as_str);
-    let issuer = issuers.iter().find(|issuer| Some(issuer.url.as_str()) == named).cloned();
-    let trust = issuer.as_ref().map_or_else(|| common_trust(issuers), |issuer| issuer.trust);
+    let issuer = issuers.iter().find(|issuer| Some(issuer.url.as_str()) == named);
+    let trust = issuer.map_or_else(|| common_trust(issuers), |issuer| issuer.trust);
+    let named = issuer.zip(jws.header_text("kid"));
+    let key = named.and_then(|(issuer, kid)| issuer.keys.get(kid)).cloned();
+    let issuer = issuer.map(|issuer| issuer.url.clone());
     let accepted = issuers.iter().map(|issuer| issuer.url.clone()).collect();
-    let subject = token::Subject { jws, claims, issuer, accepted, at };
+    let subject = token::Subject { jws, claims, issuer, key, accepted, at };
     let findings = check::judge(check::run(&token::CHECKS, &subject), trust)?;
     Ok(Verified::new(Claims(subject.claims), findings, trust, at))
 }
@@ -81,12 +84,12 @@ pub fn appraise_aci(
     let at = verified.at();
     let (Claims(claims), mut findings, trust) = verified.into_parts();
     let subject = claims_aci::Subject {
-        guest: claims::Subject::aci(&claims, expectations),
+        guest: claims::Subject::aci(claims, expectations),
         endorsement: expectations.endorsement.clone(),
     };
     findings.extend(check::run(&claims::CHECKS, &subject.guest));
     findings.extend(check::run(&claims_aci::CHECKS, &subject));
-    Ok(Verified::new(Claims(claims), check::judge(findings, trust)?, trust, at))
+    Ok(Verified::new(Claims(subject.guest.token), check::judge(findings, trust)?, trust, at))
 }
 
 /// Holds the claims of an authentic token, in the shape of a confidential VM, against what is expected. A
@@ -102,11 +105,11 @@ pub fn appraise_cvm(
     let at = verified.at();
     let (Claims(claims), mut findings, trust) = verified.into_parts();
     let subject = claims_cvm::Subject {
-        guest: claims::Subject::cvm(&claims, expectations),
+        guest: claims::Subject::cvm(claims, expectations),
         insecure_boot: expectations.insecure_boot.clone(),
         protocols: expectations.protocols.clone(),
     };
     findings.extend(check::run(&claims::CHECKS, &subject.guest));
     findings.extend(check::run(&claims_cvm::CHECKS, &subject));
-    Ok(Verified::new(Claims(claims), check::judge(findings, trust)?, trust, at))
+    Ok(Verified::new(Claims(subject.guest.token), check::judge(findings, trust)?, trust, at))
 }

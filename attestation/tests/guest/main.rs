@@ -8,6 +8,7 @@
 )]
 
 mod case;
+mod connection;
 mod endorser;
 mod pki;
 mod revocation;
