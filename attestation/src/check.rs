@@ -172,4 +172,19 @@ mod tests {
             Outcome::unchecked("a: nobody asked; b: nobody asked")
         );
     }
+
+    #[test]
+    fn a_refusal_names_every_check_that_failed() {
+        let finding = |id, holds| Finding {
+            check: Check { id, title: "title", spec: "", remedy: "" },
+            outcome: Outcome::of(holds, "", ""),
+        };
+        let findings = vec![finding("A", false), finding("B", true), finding("C", false)];
+        let trust = Trust::NotProduction;
+        let rejected = judge(findings, trust).unwrap_err();
+        assert_eq!(rejected.to_string(), "the evidence is refused by A (title), C (title)");
+        let more = rejected.and([finding("D", false)]);
+        assert_eq!(more.failures().map(|one| one.check.id).collect::<Vec<_>>(), ["A", "C", "D"]);
+        assert_eq!(judge(vec![finding("B", true)], trust).map(|all| all.len()), Ok(1));
+    }
 }

@@ -316,6 +316,7 @@ mod tests {
         for wrong in [
             print(-16, &sha256(maker.chain[1].der())),
             print(-16, &sha384(leaf)),
+            print(-44, &sha384(leaf)),
             print(-15, &sha256(leaf)[..8]),
             Value::Bytes(sha256(leaf).to_vec()),
         ] {
