@@ -300,6 +300,18 @@ fn each_bad_case_is_refused_by_its_check_alone() {
 }
 
 #[test]
+fn a_refusal_says_which_key_was_meant_and_which_is_named() {
+    for (key, name) in [(1, "VLEK"), (7, "none (7)")] {
+        let mut case = Case::milan();
+        case.set(at::KEY_INFO, &[key << 2]);
+        let findings = case.findings();
+        let s3 = findings.iter().find(|finding| finding.check.id == "S3").unwrap();
+        let (expected, actual) = ("VCEK".to_owned(), name.to_owned());
+        assert_eq!(s3.outcome, attestation::Outcome::Failed { expected, actual });
+    }
+}
+
+#[test]
 fn every_check_of_a_guest_has_a_bad_case() {
     let covered: BTreeSet<&str> = all_bad().map(|(id, _)| id).collect();
     let guest = |id: &&str| id.starts_with(['R', 'S', 'C', 'T', 'P', 'B']);
