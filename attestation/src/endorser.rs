@@ -68,7 +68,8 @@ impl Endorser {
     }
 
     /// Verifies evidence whose report this endorser signed. The certificates that the evidence brings are not
-    /// looked at; a revocation list that it brings is, whenever it is another one. `at` is the time to judge certificates at, in Unix seconds.
+    /// looked at; a revocation list that it brings is, whenever it is another one. `at` is the time to judge
+    /// certificates at, in Unix seconds.
     ///
     /// # Errors
     ///

@@ -111,6 +111,11 @@ fn recorded_claims_are_judged_against_the_policy_file() {
     let zeros = "00".repeat(32);
     assert_eq!(desk.judge(&token, &keys, &["--host-data", &zeros]), (1, vec!["J8.P9".to_owned()]));
 
+    let half = policy(host_data, &named(hash)) + "endorsement = { unchecked = \"a test\" }\n";
+    let nothing_says_what_runs = Desk::new(&half);
+    let (token, keys) = nothing_says_what_runs.sign(&claims);
+    assert_eq!(nothing_says_what_runs.judge(&token, &keys, &[]), (1, vec!["J8.P8".to_owned()]));
+
     let changed = Desk::new(&policy(host_data, &named("another")));
     let (token, keys) = changed.sign(&claims);
     assert_eq!(changed.judge(&token, &keys, &[]), (1, vec!["J11".to_owned()]));

@@ -93,14 +93,6 @@ fn drawn_up(
 ) -> Result<(Policy, Option<Rejected>), Failure> {
     let verified = verify(evidence, anchors, at).map_err(|error| Failure::refused(&error))?;
     let mut policy = reference_values(verified.value());
-    policy.endorsement = match &evidence.uvm {
-        None => {
-            let measurement = Hex(verified.value().report.measurement());
-            policy.measurement = Some(Expect::Value(vec![measurement]));
-            Expect::unchecked("the deployment brought none; its measurement is pinned instead")
-        }
-        Some(_) => Expect::Value(EndorsementPolicy::default()),
-    };
     match appraise(verified, &policy, demand) {
         Err(rejected) => Ok((policy, Some(rejected))),
         Ok(appraised) => {

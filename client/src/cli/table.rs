@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use attestation::{Finding, Outcome, Trust};
 use serde_json::{Value, json};
 
+use super::{Failure, print};
 use crate::causes::{printable, printable_json};
 
 /// What is printed.
@@ -19,8 +20,14 @@ pub(super) struct Verdict<'a> {
 }
 
 impl Verdict<'_> {
+    /// Prints it, as one JSON document or as a table, and says how the command ends.
+    pub(super) fn show(&self, json: bool) -> Result<(), Failure> {
+        print(&if json { self.json() } else { self.text() });
+        if self.accepted { Ok(()) } else { Err(Failure::Refused(None)) }
+    }
+
     /// Every check with expected and actual, what to do about failures, and the verdict.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let mut out = String::new();
         for finding in self.findings {
             line(&mut out, finding);
@@ -43,7 +50,7 @@ impl Verdict<'_> {
     }
 
     /// The same as one JSON document.
-    pub(super) fn json(&self) -> String {
+    fn json(&self) -> String {
         let mut document = json!({
             "verdict": if self.accepted { "accepted" } else { "refused" },
             "anchors": self.trust.to_string(),

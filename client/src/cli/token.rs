@@ -9,10 +9,10 @@ use attestation::policy::TokenPolicy;
 use attestation::{Expect, Finding, Rejected, Trust};
 use clap::Args;
 
+use super::Failure;
 use super::expectations::GroupOptions;
 use super::table::Verdict;
 use super::verify::time_of;
-use super::{Failure, print};
 use crate::{clock, offline};
 
 /// The longest runtime data that is read, in bytes.
@@ -74,13 +74,9 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let outcome = verify_token(token, &[issuer], at)
         .and_then(|verified| Ok(appraise_aci(verified, &expectations)?));
     match outcome {
-        Ok(claims) => {
-            show(options, at, true, claims.trust(), claims.findings());
-            Ok(())
-        }
+        Ok(claims) => show(options, at, true, claims.trust(), claims.findings()),
         Err(TokenError::Rejected(Rejected { findings, trust })) => {
-            show(options, at, false, trust, &findings);
-            Err(Failure::Refused(None))
+            show(options, at, false, trust, &findings)
         }
         Err(error) => Err(Failure::unusable(&error)),
     }
@@ -96,7 +92,12 @@ fn issuer(options: &Options, tokens: &TokenPolicy) -> Result<String, Failure> {
     }
 }
 
-fn show(options: &Options, at: u64, accepted: bool, trust: Trust, findings: &[Finding]) {
-    let verdict = Verdict { accepted, trust, at, findings, facts: Vec::new() };
-    print(&if options.json { verdict.json() } else { verdict.text() });
+fn show(
+    options: &Options,
+    at: u64,
+    accepted: bool,
+    trust: Trust,
+    findings: &[Finding],
+) -> Result<(), Failure> {
+    Verdict { accepted, trust, at, findings, facts: Vec::new() }.show(options.json)
 }

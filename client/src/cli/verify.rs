@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::Failure;
 use super::expectations::Expectations;
 use super::subject::{Found, Subject};
 use super::table::Verdict;
-use super::{Failure, print};
 use crate::clock;
 
 /// Options of `pmc verify`.
@@ -110,9 +110,7 @@ fn show(
         Ok(appraised) => (true, appraised.trust(), appraised.findings()),
         Err(rejected) => (false, rejected.trust, &rejected.findings),
     };
-    let verdict = Verdict { accepted, trust, at, findings, facts };
-    print(&if options.json { verdict.json() } else { verdict.text() });
-    if accepted { Ok(()) } else { Err(Failure::Refused(None)) }
+    Verdict { accepted, trust, at, findings, facts }.show(options.json)
 }
 
 #[cfg(test)]
