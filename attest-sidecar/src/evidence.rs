@@ -60,17 +60,18 @@ impl Attester {
         }
     }
 
-    /// Evidence of the batch shape for a binding.
+    /// Evidence of the batch shape that covers these bindings, with each one's place in it, in their order. There must
+    /// be one at least.
     pub(crate) async fn prove(
         &self,
-        binding: &Binding,
-    ) -> Result<(Evidence, Inclusion), EvidenceError> {
+        bindings: &[Binding],
+    ) -> Result<(Evidence, Vec<Inclusion>), EvidenceError> {
         // A machine whose TCB moves between report and certificates is asked once more.
         let mut second = false;
         loop {
-            let (report, inclusion) = self.processor.prove(binding).await?;
+            let (report, inclusions) = self.processor.prove(bindings).await?;
             match self.endorsed(report.as_slice()).await {
-                Ok(endorsed) => return Ok((self.evidence(&endorsed), inclusion)),
+                Ok(endorsed) => return Ok((self.evidence(&endorsed), inclusions)),
                 Err(error) if error.tcb_moved() && !second => second = true,
                 Err(error) => return Err(error.into()),
             }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use proto::attest::attest_server::{Attest, AttestServer};
 use proto::attest::evidence_request::Purpose;
 use proto::attest::{
-    CompatibleReportReply, CompatibleReportRequest, EvidenceReply, EvidenceRequest, TokenReply,
-    TokenRequest,
+    CompatibleReportReply, CompatibleReportRequest, EvidenceReply, EvidenceRequest,
+    ProveChannelsReply, ProveChannelsRequest, TlsChannel, TokenReply, TokenRequest,
 };
 use proto::info::info_server::{Info, InfoServer};
 use proto::info::{GetInfoRequest, RoleInfo};
@@ -22,6 +22,9 @@ use crate::error::{Failure, Malformed, array, status};
 use crate::evidence::Attester;
 use crate::maa::{self, Maa};
 use crate::runtime_data;
+
+/// Connections that one call may have proved: its answer stays below a megabyte and a half.
+const MAX_CHANNELS: usize = 4096;
 
 /// The longest public key of a log.
 const MAX_LOG_KEY: usize = 128;
@@ -81,6 +84,15 @@ impl Attest for Service {
         Ok(Response::new(reply))
     }
 
+    async fn prove_channels(
+        &self,
+        request: Request<ProveChannelsRequest>,
+    ) -> Result<Response<ProveChannelsReply>, Status> {
+        let channels = request.into_inner().channels;
+        let reply = self.channels(&channels).await.map_err(|failure| status(&failure))?;
+        Ok(Response::new(reply))
+    }
+
     async fn get_token(
         &self,
         request: Request<TokenRequest>,
@@ -114,13 +126,6 @@ impl Service {
                 let evidence = self.attester.certificate(&spki_sha256, fields.not_after).await?;
                 return Ok(reply(evidence, None));
             }
-            Purpose::TlsChannel(fields) => Binding::TlsChannel {
-                nonce: array(&fields.nonce, "nonce")?,
-                exporter: array(&fields.exporter, "exporter")?,
-                spki_sha256: array(&fields.spki_sha256, "spki_sha256")?,
-                certificate_sha256: array(&fields.certificate_sha256, "certificate_sha256")?,
-                manifest_sha256: array(&fields.manifest_sha256, "manifest_sha256")?,
-            },
             Purpose::ClientChannel(fields) => Binding::ClientChannel {
                 nonce: array(&fields.nonce, "nonce")?,
                 exporter: array(&fields.exporter, "exporter")?,
@@ -138,8 +143,21 @@ impl Service {
                 }
             }
         };
-        let (evidence, inclusion) = self.attester.prove(&binding).await?;
-        Ok(reply(evidence, Some(inclusion)))
+        let (evidence, inclusions) = self.attester.prove(&[binding]).await?;
+        Ok(reply(evidence, inclusions.first()))
+    }
+
+    async fn channels(&self, channels: &[TlsChannel]) -> Result<ProveChannelsReply, Failure> {
+        if channels.is_empty() || channels.len() > MAX_CHANNELS {
+            return Err(Malformed("channels").into());
+        }
+        let bindings: Vec<Binding> =
+            channels.iter().map(tls_channel).collect::<Result<_, Malformed>>()?;
+        let (evidence, inclusions) = self.attester.prove(&bindings).await?;
+        Ok(ProveChannelsReply {
+            evidence: Some(parts(evidence)),
+            inclusions: inclusions.iter().map(place).collect(),
+        })
     }
 
     /// The request that goes to MAA is worth having even if MAA gives no token: a client may send it there.
@@ -162,21 +180,36 @@ impl Service {
     }
 }
 
-fn reply(evidence: Evidence, inclusion: Option<Inclusion>) -> EvidenceReply {
+fn tls_channel(fields: &TlsChannel) -> Result<Binding, Malformed> {
+    Ok(Binding::TlsChannel {
+        nonce: array(&fields.nonce, "nonce")?,
+        exporter: array(&fields.exporter, "exporter")?,
+        spki_sha256: array(&fields.spki_sha256, "spki_sha256")?,
+        certificate_sha256: array(&fields.certificate_sha256, "certificate_sha256")?,
+        manifest_sha256: array(&fields.manifest_sha256, "manifest_sha256")?,
+    })
+}
+
+fn reply(evidence: Evidence, inclusion: Option<&Inclusion>) -> EvidenceReply {
+    EvidenceReply { evidence: Some(parts(evidence)), inclusion: inclusion.map(place) }
+}
+
+fn parts(evidence: Evidence) -> proto::attest::Evidence {
     let Evidence { report, vek, chain, crl, uvm, cce_policy } = evidence;
-    EvidenceReply {
-        evidence: Some(proto::attest::Evidence {
-            report,
-            vek,
-            chain: chain.unwrap_or_default(),
-            crl: crl.unwrap_or_default(),
-            uvm: uvm.unwrap_or_default(),
-            cce_policy: cce_policy.unwrap_or_default(),
-        }),
-        inclusion: inclusion.map(|inclusion| proto::attest::Inclusion {
-            index: inclusion.index,
-            size: inclusion.size,
-            path: inclusion.path.iter().map(|hash| hash.to_vec()).collect(),
-        }),
+    proto::attest::Evidence {
+        report,
+        vek,
+        chain: chain.unwrap_or_default(),
+        crl: crl.unwrap_or_default(),
+        uvm: uvm.unwrap_or_default(),
+        cce_policy: cce_policy.unwrap_or_default(),
+    }
+}
+
+fn place(inclusion: &Inclusion) -> proto::attest::Inclusion {
+    proto::attest::Inclusion {
+        index: inclusion.index,
+        size: inclusion.size,
+        path: inclusion.path.iter().map(|hash| hash.to_vec()).collect(),
     }
 }

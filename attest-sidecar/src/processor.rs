@@ -4,14 +4,16 @@
 //! everybody who waits. Reports of the other shapes are made one by one. The two take turns: neither a flood
 //! of bindings nor one of single reports makes the other wait for more than one report beyond its own.
 
+use std::sync::Arc;
+
 use attestation::merkle::{Inclusion, Tree};
-use attestation::{ReportData, binding};
+use attestation::{Binding, ReportData, binding};
 use service::BoxError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::device::{Device, DeviceError, RawReport, Source};
 
-/// Bindings that may wait for one report. More are refused: their callers ask again.
+/// Bindings that may wait for one report, of all callers. More are refused: their callers ask again.
 const WAITING_BINDINGS: usize = 16 * 1024;
 
 /// Single reports that may wait.
@@ -25,7 +27,7 @@ pub(crate) enum ProcessorError {
     Busy,
     /// The device failed; its error is shared by everybody who waited.
     #[error("failed to retrieve attestation report")]
-    Device(#[source] std::sync::Arc<DeviceError>),
+    Device(#[source] Arc<DeviceError>),
     /// The processor's thread is gone: only at the end of the process.
     #[error("the security processor is no longer asked")]
     Gone,
@@ -33,10 +35,12 @@ pub(crate) enum ProcessorError {
 
 type Answer<T> = oneshot::Sender<Result<T, ProcessorError>>;
 
-/// A binding that waits for a report.
+/// One caller's bindings, which wait for a report.
 struct Waiting {
-    leaf: Vec<u8>,
-    answer: Answer<(RawReport, Inclusion)>,
+    leaves: Vec<Vec<u8>>,
+    answer: Answer<(RawReport, Vec<Inclusion>)>,
+    /// Their places in the queue.
+    _places: OwnedSemaphorePermit,
 }
 
 /// A report of another shape.
@@ -48,6 +52,7 @@ struct Single {
 /// The way to the security processor. Clones share its queue.
 #[derive(Clone)]
 pub(crate) struct Processor {
+    places: Arc<Semaphore>,
     bindings: mpsc::Sender<Waiting>,
     singles: mpsc::Sender<Single>,
 }
@@ -65,16 +70,22 @@ impl Processor {
         std::thread::Builder::new()
             .name("security-processor".to_owned())
             .spawn(move || runtime.block_on(Turns { device, waiting, single }.take()))?;
-        Ok(Self { bindings, singles })
+        let places = Arc::new(Semaphore::new(WAITING_BINDINGS));
+        Ok(Self { places, bindings, singles })
     }
 
-    /// A report of the batch shape that covers `binding`.
+    /// A report of the batch shape that covers these bindings, with each one's place in it, in their order. There must
+    /// be one at least.
     pub(crate) async fn prove(
         &self,
-        binding: &attestation::Binding,
-    ) -> Result<(RawReport, Inclusion), ProcessorError> {
+        bindings: &[Binding],
+    ) -> Result<(RawReport, Vec<Inclusion>), ProcessorError> {
+        let count = u32::try_from(bindings.len()).map_err(|_| ProcessorError::Busy)?;
+        let places = self.places.clone().try_acquire_many_owned(count);
+        let places = places.map_err(|_| ProcessorError::Busy)?;
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { leaf: binding.leaf(), answer };
+        let leaves = bindings.iter().map(Binding::leaf).collect();
+        let waiting = Waiting { leaves, answer, _places: places };
         self.bindings.try_send(waiting).map_err(|error| refused(&error))?;
         answered.await.map_err(|_| ProcessorError::Gone)?
     }
@@ -144,18 +155,23 @@ impl Turns {
     fn batch(&mut self, first: Waiting) {
         let rest = std::iter::from_fn(|| self.waiting.try_recv().ok()).take(WAITING_BINDINGS);
         let waiting = std::iter::once(first).chain(rest).filter(|one| !one.answer.is_closed());
-        let (leaves, answers): (Vec<_>, Vec<_>) =
-            waiting.map(|Waiting { leaf, answer }| (leaf, answer)).unzip();
+        let (mut leaves, mut answers) = (Vec::new(), Vec::new());
+        for Waiting { leaves: own, answer, .. } in waiting {
+            answers.push((own.len(), answer));
+            leaves.extend(own);
+        }
         let Some(tree) = Tree::new(&leaves) else { return };
         let report = self.device.report(&binding::batch(&tree.root)).map_err(shared);
-        for (answer, inclusion) in answers.into_iter().zip(tree.inclusions) {
-            let _ = answer.send(report.clone().map(|report| (report, inclusion)));
+        let mut inclusions = tree.inclusions.into_iter();
+        for (count, answer) in answers {
+            let own = inclusions.by_ref().take(count).collect();
+            let _ = answer.send(report.clone().map(|report| (report, own)));
         }
     }
 }
 
 fn shared(error: DeviceError) -> ProcessorError {
-    ProcessorError::Device(std::sync::Arc::new(error))
+    ProcessorError::Device(Arc::new(error))
 }
 
 #[cfg(test)]
@@ -201,31 +217,38 @@ mod tests {
         Binding::LogKey { public_key: vec![n], boot_id: [0; 16], recipients_sha256: [0; 32] }
     }
 
-    use attestation::Binding;
-
-    type Proof = tokio::task::JoinHandle<Result<(RawReport, Inclusion), ProcessorError>>;
+    async fn prove(processor: Processor, n: u8) -> Result<(RawReport, Inclusion), ProcessorError> {
+        let (report, mut inclusions) = processor.prove(&[binding(n)]).await?;
+        assert_eq!(inclusions.len(), 1);
+        Ok((report, inclusions.remove(0)))
+    }
 
     /// Starts a call and returns once it waits in the queue.
-    async fn waiting(processor: &Processor, n: u8) -> Proof {
+    async fn waiting<T: Send + 'static>(
+        processor: &Processor,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
         let before = processor.bindings.capacity();
-        let clone = processor.clone();
-        let proof = tokio::spawn(async move { clone.prove(&binding(n)).await });
+        let proof = tokio::spawn(call);
         while processor.bindings.capacity() == before {
             tokio::task::yield_now().await;
         }
         proof
     }
 
+    /// Waits until the device is asked, beside whatever else runs.
+    async fn until_asked(asked: Receiver<ReportData>) -> (ReportData, Receiver<ReportData>) {
+        tokio::task::spawn_blocking(move || (asked.recv().unwrap(), asked)).await.unwrap()
+    }
+
     #[tokio::test]
     async fn whoever_waits_while_the_device_is_busy_shares_the_next_report() {
         let Bench { processor, asked, go } = bench();
-        let clone = processor.clone();
-        let first = tokio::spawn(async move { clone.prove(&binding(0)).await });
-        let alone = tokio::task::spawn_blocking(move || (asked.recv().unwrap(), asked));
-        let (alone, asked) = alone.await.unwrap();
+        let first = tokio::spawn(prove(processor.clone(), 0));
+        let (alone, asked) = until_asked(asked).await;
         let mut others = Vec::new();
         for n in 1..=5 {
-            others.push(waiting(&processor, n).await);
+            others.push(waiting(&processor, prove(processor.clone(), n)).await);
         }
         go.send(true).unwrap();
         go.send(true).unwrap();
@@ -245,17 +268,44 @@ mod tests {
         assert!(asked.try_recv().is_err(), "two reports for six callers");
     }
 
+    /// However many bindings others bring, whoever comes while a report is made is in the next one.
+    #[tokio::test]
+    async fn a_flood_of_bindings_delays_nobody_beyond_the_next_report() {
+        let Bench { processor, asked, go } = bench();
+        let first = tokio::spawn(prove(processor.clone(), 0));
+        let (_, asked) = until_asked(asked).await;
+        let mut flood = Vec::new();
+        for _ in 0..15 {
+            let clone = processor.clone();
+            let call = async move { clone.prove(&vec![binding(7); 1000]).await };
+            flood.push(waiting(&processor, call).await);
+        }
+        let newcomer = waiting(&processor, prove(processor.clone(), 9)).await;
+        let too_many = processor.prove(&vec![binding(8); 2000]).await.err().unwrap();
+        assert!(matches!(too_many, ProcessorError::Busy), "the queue has an end");
+        go.send(true).unwrap();
+        go.send(true).unwrap();
+
+        first.await.unwrap().unwrap();
+        let (report, inclusion) = newcomer.await.unwrap().unwrap();
+        assert_eq!((inclusion.size, inclusion.index), (15_001, 15_000));
+        assert_eq!(binding(9).report_data(&inclusion).unwrap(), report[..64]);
+        for (caller, call) in (0..).zip(flood) {
+            let (_, inclusions) = call.await.unwrap().unwrap();
+            let places: Vec<u64> = inclusions.iter().map(|one| one.index).collect();
+            assert_eq!(places, (caller * 1000..(caller + 1) * 1000).collect::<Vec<_>>());
+        }
+        assert_eq!(asked.try_iter().count(), 1, "one report for all of them");
+        assert_eq!(processor.places.available_permits(), WAITING_BINDINGS);
+    }
+
     #[tokio::test]
     async fn single_reports_and_batches_take_turns() {
         let Bench { processor, asked, go } = bench();
         let clone = processor.clone();
         let first = tokio::spawn(async move { clone.report([1; 64]).await });
-        let asked = tokio::task::spawn_blocking(move || {
-            assert_eq!(asked.recv().unwrap(), [1; 64]);
-            asked
-        })
-        .await
-        .unwrap();
+        let (alone, asked) = until_asked(asked).await;
+        assert_eq!(alone, [1; 64]);
         let mut singles = Vec::new();
         for n in 2..5 {
             let before = processor.singles.capacity();
@@ -265,7 +315,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         }
-        let proof = waiting(&processor, 9).await;
+        let proof = waiting(&processor, prove(processor.clone(), 9)).await;
         for _ in 0..5 {
             go.send(true).unwrap();
         }
@@ -284,10 +334,10 @@ mod tests {
     async fn an_error_reaches_everybody_and_the_next_report_is_fine() {
         let Bench { processor, asked, go } = bench();
         go.send(false).unwrap();
-        let error = processor.prove(&binding(1)).await.err().unwrap();
+        let error = prove(processor.clone(), 1).await.err().unwrap();
         assert!(matches!(error, ProcessorError::Device(_)));
         go.send(true).unwrap();
-        let (_, inclusion) = processor.prove(&binding(1)).await.unwrap();
+        let (_, inclusion) = prove(processor, 1).await.unwrap();
         let data = asked.try_iter().last().unwrap();
         assert_eq!(binding(1).report_data(&inclusion), Some(data));
         assert!(inclusion.size < merkle::MAX_LEAVES);

@@ -252,6 +252,12 @@ mod tests {
     }
 
     #[test]
+    fn a_verdict_says_loudly_what_it_rests_on() {
+        assert_eq!(Trust::Production.to_string(), "production");
+        assert_eq!(Trust::NotProduction.to_string(), "NOT PRODUCTION");
+    }
+
+    #[test]
     fn anchors_from_pem_are_never_production() {
         let pem = std::str::from_utf8(sev::certs::snp::builtin::milan::ARK).unwrap();
         assert_eq!(danger::Anchors::from_pem(pem).unwrap().trust(), Trust::NotProduction);

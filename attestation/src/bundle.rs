@@ -76,3 +76,50 @@ impl Bundle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(version: u8) -> String {
+        let answer = json!({
+            "v": 1,
+            "evidence": {},
+            "merkle": {"index": 0, "size": 1, "path": []},
+            "manifest": "AQ",
+            "owner": null,
+            "token": null,
+            "client_nonce": null,
+        });
+        json!({
+            "v": version,
+            "endpoint": "https://group.example",
+            "time": 7,
+            "nonce": "01".repeat(21) + "0",
+            "exporter": "A".repeat(43),
+            "certificate": "AgM",
+            "answer": answer,
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn what_is_saved_is_what_is_read() {
+        let bundle = Bundle::parse(text(1).as_bytes()).unwrap();
+        assert_eq!((bundle.endpoint.as_str(), bundle.time), ("https://group.example", 7));
+        let observed = bundle.observed();
+        assert_eq!((observed.exporter, observed.certificate), ([0; 32], vec![2, 3]));
+        assert_eq!(observed.nonce, bundle.nonce);
+        assert_ne!(observed.nonce, [0; 32]);
+        assert!(Bundle::parse(bundle.to_json().as_bytes()).unwrap() == bundle);
+    }
+
+    #[test]
+    fn another_version_or_member_is_refused() {
+        let refused = |text: String| Bundle::parse(text.as_bytes()).err();
+        assert_eq!(refused(text(2)), Some(BundleError::Version(2)));
+        assert_eq!(refused(text(1).replace("\"time\"", "\"tome\"")), Some(BundleError::Syntax));
+    }
+}

@@ -18,6 +18,10 @@ use crate::wire::{Manifest, NotAnInclusion, VerifyAnswer};
 /// Who the manifest must speak of.
 pub const SERVICE: &str = "privatemode-confidential";
 
+/// Roles of a group that have measured variables. Ours have fewer than ten; whoever remembers or compares them needs a
+/// bound.
+pub const MAX_ROLES: usize = 64;
+
 /// What the client knows of its connection by itself. Nothing of it came from the server's answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -53,8 +57,8 @@ pub enum ConnectionError {
     /// The inclusion proof cannot be read, or its parts do not fit together.
     #[error("the inclusion proof cannot be read")]
     Inclusion(#[from] NotAnInclusion),
-    /// The manifest cannot be read.
-    #[error("the manifest is not one of version 1 of {SERVICE}")]
+    /// The manifest cannot be read, or names too many roles.
+    #[error("the manifest is not one of version 1 of {SERVICE}, with {MAX_ROLES} roles at most")]
     Manifest,
     /// A check failed.
     #[error(transparent)]
@@ -78,12 +82,24 @@ pub fn judge(
     let evidence = Evidence::from_json(&answer.evidence)?;
     let verified = verify(&evidence, anchors, at)?;
     let appraised = appraise(verified, policy, demand)?;
+    let manifest = manifest(answer)?;
+    Ok(ProvenConnection { appraised, manifest })
+}
+
+/// The manifest of an answer. That the proof covers it is for [`judge`] to say.
+///
+/// # Errors
+///
+/// [`ConnectionError::Manifest`].
+pub fn manifest(answer: &VerifyAnswer) -> Result<Manifest, ConnectionError> {
     let manifest: Manifest =
         serde_json::from_slice(&answer.manifest).map_err(|_| ConnectionError::Manifest)?;
-    if manifest.v != 1 || manifest.service != SERVICE {
-        return Err(ConnectionError::Manifest);
+    let is_ours = manifest.v == 1 && manifest.service == SERVICE;
+    if is_ours && manifest.config.len() <= MAX_ROLES {
+        Ok(manifest)
+    } else {
+        Err(ConnectionError::Manifest)
     }
-    Ok(ProvenConnection { appraised, manifest })
 }
 
 /// What a report must say to prove this connection, and what came with it in the owner's name.

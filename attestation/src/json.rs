@@ -78,10 +78,6 @@ impl<'de> Visitor<'de> for Level {
         Ok(value.into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
         let inner = self.inner()?;
         let mut values = Vec::new();

@@ -126,6 +126,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_has_a_greatest_size() {
+        let first_of = |size: u64, levels: usize| {
+            Inclusion { index: 0, size, path: vec![[7; 32]; levels] }.root(b"leaf").is_some()
+        };
+        assert!(first_of(MAX_LEAVES / 2 + 1, 20));
+        assert!(first_of(MAX_LEAVES, 20));
+        assert!(!first_of(MAX_LEAVES + 1, 21), "it would fit");
+        assert!(!first_of(MAX_LEAVES * 2, 21), "it would fit");
+    }
+
+    #[test]
     fn a_leaf_elsewhere_or_changed_leads_to_another_root() {
         let leaves = leaves(7);
         let tree = Tree::new(&leaves).unwrap();

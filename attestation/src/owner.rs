@@ -94,3 +94,31 @@ pub(crate) fn p256_point(spki: &[u8]) -> Option<Vec<u8>> {
     let point = info.subject_public_key.as_bytes().filter(|point| point.len() == 65)?;
     (info.algorithm.oid == EC_PUBLIC_KEY && curve == P256).then(|| point.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// id-ecPublicKey, and id-ecDH, which is for another use (RFC 5480, 2.1).
+    const ALGORITHMS: [&str; 2] = ["06072a8648ce3d0201", "06052b8104010c"];
+    /// secp256r1, and secp256k1, whose points are as long.
+    const CURVES: [&str; 2] = ["06082a8648ce3d030107", "06052b8104000a"];
+
+    fn spki(algorithm: &str, curve: &str) -> Vec<u8> {
+        let tlv =
+            |tag: u8, body: Vec<u8>| [vec![tag, u8::try_from(body.len()).unwrap()], body].concat();
+        let identifier = hex::decode([algorithm, curve].concat()).unwrap();
+        let point = [&[0, 4][..], &[7; 64]].concat();
+        tlv(0x30, [tlv(0x30, identifier), tlv(3, point)].concat())
+    }
+
+    #[test]
+    fn a_key_is_one_for_signatures_on_p_256_and_reads_as_it_is_written() {
+        let [[signs, agrees], [ours, other]] = [ALGORITHMS, CURVES];
+        let key = OwnerKey::from_spki(&spki(signs, ours)).unwrap();
+        assert_eq!(from_b64u(&key.to_text()), Some(spki(signs, ours)));
+        for (algorithm, curve) in [(signs, other), (agrees, ours), (agrees, other)] {
+            assert_eq!(OwnerKey::from_spki(&spki(algorithm, curve)).err(), Some(NotAnOwnerKey));
+        }
+    }
+}

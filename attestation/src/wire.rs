@@ -43,6 +43,21 @@ pub struct VerifyAnswer {
     pub client_nonce: Option<Vec<u8>>,
 }
 
+/// Body of `POST /attestation/client`: an attested client's proof of itself, on its connection, for one API key.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientProof {
+    /// Version of this form: 1.
+    pub v: u8,
+    /// SHA-256 of the id of the API key that it is for.
+    #[serde(with = "b64u")]
+    pub key_id_sha256: [u8; 32],
+    /// CMW collection.
+    pub evidence: Value,
+    /// Where the binding stands in the batch that the report covers.
+    pub merkle: InclusionText,
+}
+
 /// The owner's key over evidence and manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerSignature {
@@ -117,6 +132,9 @@ pub struct Manifest {
     /// Secrets that came from the environment instead of the sealed secrets, as `role/VARIABLE`.
     #[serde(default)]
     pub unsealed: Vec<String>,
+    /// "public" if admin pages are shown on connections that were not proved; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<String>,
 }
 
 /// How the proxy does TLS.

@@ -2,14 +2,16 @@
 
 use std::error::Error;
 use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use attestation::bundle::Bundle;
+use attestation::certificate::Certificate;
 use attestation::connection::{ConnectionError, ProvenConnection, judge};
 use attestation::wire::{VerifyAnswer, VerifyRequest};
-use attestation::{Anchors, Policy};
+use attestation::{Anchors, Policy, Trust};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -17,14 +19,15 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor as _;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
-use url::{Host, Url};
 
+use crate::identity::{Change, Identity, Remembered};
+use crate::target::Target;
+use crate::tasks::Tasks;
 use crate::{clock, tls};
 
 /// A request's body on its way to the server.
@@ -39,51 +42,6 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// How long a proof stands, counting the time that this machine slept. Then the connection is proved again before the
 /// next request.
 pub const MAX_AGE: Duration = Duration::from_secs(15 * 60);
-
-/// A server to reach: `https://host[:port]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    authority: String,
-    name: ServerName<'static>,
-    host: String,
-    port: u16,
-}
-
-/// Not the URL of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be https://host or https://host:port, without a path")]
-pub struct NotATarget;
-
-impl FromStr for Target {
-    type Err = NotATarget;
-
-    fn from_str(text: &str) -> Result<Self, NotATarget> {
-        let url = Url::parse(text).map_err(|_| NotATarget)?;
-        let bare = url.scheme() == "https"
-            && matches!(url.path(), "/" | "")
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
-        let host = url.host().filter(|_| bare).ok_or(NotATarget)?;
-        let dialled = match &host {
-            Host::Domain(name) => (*name).to_owned(),
-            Host::Ipv4(ip) => ip.to_string(),
-            Host::Ipv6(ip) => ip.to_string(),
-        };
-        let name = ServerName::try_from(dialled.clone()).map_err(|_| NotATarget)?;
-        let port = url.port_or_known_default().ok_or(NotATarget)?;
-        let authority =
-            url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
-        Ok(Self { authority, name, host: dialled, port })
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}", self.authority)
-    }
-}
 
 /// Why there is no attested connection. Nothing but a request for a proof was ever sent.
 #[derive(Debug, thiserror::Error)]
@@ -108,12 +66,41 @@ pub enum ConnectError {
     /// Its proof is refused.
     #[error("the proof of {0} is refused")]
     Refused(Target, #[source] Box<ConnectionError>),
+    /// Its proof is good, but it is not what it was when it was first proved.
+    #[error("{0} is not what it was: {1}")]
+    Changed(Target, Changes),
     /// It took too long.
     #[error("{0} did not prove itself in time")]
     TimedOut(Target),
 }
 
+/// What is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes(pub Vec<Change>);
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, change) in self.0.iter().enumerate() {
+            let between = if index == 0 { "" } else { "; " };
+            write!(f, "{between}{change}")?;
+        }
+        Ok(())
+    }
+}
+
 impl ConnectError {
+    /// Whether a proof came that speaks against who gave it: it is refused, or it is certain that it is another group's.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(..)) || self.is_another_group()
+    }
+
+    /// Whether it is certain that this is another group than the one that was remembered. What a group only does not say
+    /// for now (a role of it restarts) is refused all the same, but may come back.
+    #[must_use]
+    pub fn is_another_group(&self) -> bool {
+        matches!(self, Self::Changed(_, Changes(all)) if all.iter().any(|one| one.after.is_some()))
+    }
+
     /// Id of the first check that failed, if that is what happened.
     #[must_use]
     pub fn failed_check(&self) -> Option<&'static str> {
@@ -136,6 +123,8 @@ pub struct Connector {
     anchors: Arc<Anchors>,
     policy: Arc<Policy>,
     tls: Arc<ClientConfig>,
+    max_age: Duration,
+    remembered: Option<Arc<Remembered>>,
 }
 
 impl Connector {
@@ -147,7 +136,37 @@ impl Connector {
             anchors: Arc::new(anchors),
             policy: Arc::new(policy),
             tls: Arc::new(tls::client_config()),
+            max_age: MAX_AGE,
+            remembered: None,
         }
+    }
+
+    /// Lets a proof stand for a shorter time than [`MAX_AGE`], never for a longer one. With zero, every request has a
+    /// proof of its own, asked for after the request was made.
+    #[must_use]
+    pub fn with_max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = max_age.min(MAX_AGE);
+        self
+    }
+
+    /// Accepts from now on only a group that is still what it was, beside what the policy asks.
+    pub(crate) fn remember(&mut self, identity: Identity) {
+        self.remembered = Some(Arc::new(Remembered::new(identity)));
+    }
+
+    /// What is not held to what it was, since the group did not say it yet. Nothing, if nothing is remembered.
+    pub(crate) fn untold(&self) -> Vec<String> {
+        self.remembered.as_ref().map_or_else(Vec::new, |remembered| remembered.untold())
+    }
+
+    /// Which anchors it holds.
+    pub(crate) fn trust(&self) -> Trust {
+        self.anchors.trust()
+    }
+
+    /// How long a proof stands.
+    pub(crate) fn max_age(&self) -> Duration {
+        self.max_age
     }
 
     /// The server.
@@ -163,7 +182,7 @@ impl Connector {
     /// [`ConnectError`]; the connection is closed then.
     pub async fn connect(&self) -> Result<AttestedConnection, ConnectError> {
         let unproven = self.unproven().await?;
-        unproven.prove(self).await
+        unproven.prove(self, |_| true).await
     }
 
     /// The same, but hands out the recorded proof even if it is refused, for looking at it.
@@ -172,7 +191,7 @@ impl Connector {
     ///
     /// [`ConnectError`], if there is no proof to look at.
     pub async fn record(&self) -> Result<Bundle, ConnectError> {
-        let mut unproven = self.unproven().await?;
+        let unproven = self.unproven().await?;
         within(&self.target, unproven.take_proof(&self.target)).await
     }
 
@@ -198,7 +217,8 @@ impl Connector {
         }
         let (exporter, certificate) =
             tls::observe(session).ok_or_else(|| no_proof("it shows no certificate"))?;
-        let (sender, connection) = Builder::new(TokioExecutor::new())
+        let tasks = Tasks::default();
+        let (sender, connection) = Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .keep_alive_interval(Some(Duration::from_secs(20)))
             .keep_alive_timeout(Duration::from_secs(20))
@@ -206,9 +226,21 @@ impl Connector {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ConnectError::Http(target.clone(), error))?;
+        let connection = Arc::new(Mutex::new(connection));
+        let driven = Arc::downgrade(&connection);
         // Ends with the last sender, with the server, or with a refused proof.
-        let driver = tokio::spawn(connection).abort_handle();
-        Ok(Unproven { sender, exporter, certificate, driver })
+        tasks.execute(poll_fn(move |context| {
+            Pin::new(&mut *connection.lock().unwrap_or_else(PoisonError::into_inner)).poll(context)
+        }));
+        let most_streams = Arc::new(move || {
+            let connection = driven.upgrade();
+            connection.map_or(0, |connection| {
+                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                connection.current_max_send_streams()
+            })
+        });
+        let leaves = leaves(&certificate);
+        Ok(Unproven { sender, exporter, certificate, tasks, leaves, most_streams })
     }
 }
 
@@ -222,38 +254,72 @@ async fn within<T>(
 }
 
 /// A connection on which nothing but a request for a proof may be sent.
-struct Unproven {
+#[derive(Clone)]
+pub(crate) struct Unproven {
     sender: SendRequest<RequestBody>,
     exporter: [u8; 32],
     certificate: Vec<u8>,
-    driver: AbortHandle,
+    tasks: Tasks,
+    /// How many requests the server lets run at once, as it last said.
+    most_streams: Arc<dyn Fn() -> usize + Send + Sync>,
+    /// When it is left for another one, by [`clock::since_boot`]; what runs on it may end.
+    leaves: Option<Duration>,
+}
+
+/// A server ends a connection with its certificate, and what is just being sent then would be lost. So the client goes
+/// first, after half of what the certificate has left. By a clock at which it has nothing left, nobody can tell.
+fn leaves(certificate: &[u8]) -> Option<Duration> {
+    let (_, not_after) = Certificate::from_der(certificate).ok()?.validity();
+    let left = not_after.checked_sub(clock::unix_now()).filter(|left| *left > 0)?;
+    clock::since_boot().checked_add(Duration::from_secs(left) / 2)
 }
 
 impl Unproven {
-    /// Has the connection prove itself. If it does not, it is cut, with everything that still runs on it.
-    async fn prove(mut self, connector: &Connector) -> Result<AttestedConnection, ConnectError> {
+    /// Has the connection prove itself. If it does not, it takes no request any more; what still runs on it is cut with it
+    /// if the failure is of this kind.
+    async fn prove(
+        self,
+        connector: &Connector,
+        is_cut: fn(&ConnectError) -> bool,
+    ) -> Result<AttestedConnection, ConnectError> {
         let outcome = self.judged(connector).await;
-        if outcome.is_err() {
-            self.driver.abort();
+        if outcome.as_ref().is_err_and(is_cut) {
+            self.cut();
         }
-        let (proof, since) = outcome?;
-        Ok(AttestedConnection { unproven: self, proof: Arc::new(proof), since })
+        let Proof { proven, identity, since } = outcome?;
+        let max_age = connector.max_age;
+        Ok(AttestedConnection { unproven: self, proof: proven, identity, since, max_age })
     }
 
-    async fn judged(
-        &mut self,
-        connector: &Connector,
-    ) -> Result<(ProvenConnection, Duration), ConnectError> {
+    /// What drives the connection, to end it with. It does not keep it open.
+    pub(crate) fn drivers(&self) -> Tasks {
+        self.tasks.clone()
+    }
+
+    /// Ends the connection, with everything that still runs on it.
+    pub(crate) fn cut(&self) {
+        self.tasks.cut();
+    }
+
+    /// Asks for a proof and judges it. What follows from a failure is for the caller.
+    pub(crate) async fn judged(&self, connector: &Connector) -> Result<Proof, ConnectError> {
         let Connector { target, anchors, policy, .. } = connector;
         // The proof is as old as the question, not as the answer.
         let since = clock::since_boot();
         let bundle = within(target, self.take_proof(target)).await?;
         let proof = judge(&bundle.answer, &bundle.observed(), anchors, policy, bundle.time)
             .map_err(|error| ConnectError::Refused(target.clone(), Box::new(error)))?;
-        Ok((proof, since))
+        let identity = Arc::new(Identity::of(&proof, &bundle.answer));
+        if let Some(remembered) = &connector.remembered {
+            let changes = remembered.changes(&identity);
+            if !changes.is_empty() {
+                return Err(ConnectError::Changed(target.clone(), Changes(changes)));
+            }
+        }
+        Ok(Proof { proven: Arc::new(proof), identity, since })
     }
 
-    async fn take_proof(&mut self, target: &Target) -> Result<Bundle, ConnectError> {
+    async fn take_proof(&self, target: &Target) -> Result<Bundle, ConnectError> {
         let no_proof = |what: String| ConnectError::NoProof { target: target.clone(), what };
         let mut nonce = [0; 32];
         aws_lc_rs::rand::fill(&mut nonce)
@@ -269,6 +335,7 @@ impl Unproven {
             .map_err(|error| no_proof(error.to_string()))?;
         let response = self
             .sender
+            .clone()
             .send_request(request)
             .await
             .map_err(|error| ConnectError::Http(target.clone(), error))?;
@@ -294,7 +361,7 @@ impl Unproven {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the body is limited")]
-async fn read(body: Incoming) -> Option<Bytes> {
+pub(crate) async fn read(body: Incoming) -> Option<Bytes> {
     Some(Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes())
 }
 
@@ -304,18 +371,28 @@ fn uri(target: &Target, path: &str) -> Uri {
         .expect("an authority that was parsed, and a path of ours")
 }
 
+/// A proof that was judged and accepted.
+pub(crate) struct Proof {
+    pub(crate) proven: Arc<ProvenConnection>,
+    identity: Arc<Identity>,
+    /// When it was asked for, by [`clock::since_boot`].
+    since: Duration,
+}
+
 /// A connection to a guest that is genuine and acceptable, proved on this very connection.
 pub struct AttestedConnection {
     unproven: Unproven,
     proof: Arc<ProvenConnection>,
+    identity: Arc<Identity>,
     /// When the proof was asked for, by [`clock::since_boot`].
     since: Duration,
+    max_age: Duration,
 }
 
 /// A request was not sent, or got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The proof is older than [`MAX_AGE`]. Nothing was sent: [`AttestedConnection::renew`] it first.
+    /// The proof is older than it may be. Nothing was sent: [`AttestedConnection::renew`] it first.
     #[error("the proof of this connection is too old; renew it first")]
     Expired,
     /// The connection broke off.
@@ -330,6 +407,12 @@ impl AttestedConnection {
         &self.proof
     }
 
+    /// Who proved it.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
     /// Whether it still stands and is young enough to send a request on.
     #[must_use]
     pub fn is_usable(&self) -> bool {
@@ -337,21 +420,56 @@ impl AttestedConnection {
     }
 
     fn is_fresh(&self) -> bool {
-        clock::since_boot().saturating_sub(self.since) < MAX_AGE
+        self.age() < self.max_age
     }
 
-    /// Whether it can be proved again.
+    /// Time since its proof was asked for.
+    pub(crate) fn age(&self) -> Duration {
+        clock::since_boot().saturating_sub(self.since)
+    }
+
+    /// Whether its proof was asked for at this time, by [`clock::since_boot`], or later.
+    pub(crate) fn is_proved_since(&self, time: Duration) -> bool {
+        self.since >= time
+    }
+
+    /// How many requests the server lets run on it at once.
+    pub(crate) fn most_streams(&self) -> usize {
+        (self.unproven.most_streams)()
+    }
+
+    /// The connection as one that can only be asked for a proof, to prove it again while it is used.
+    pub(crate) fn unproven(&self) -> Unproven {
+        self.unproven.clone()
+    }
+
+    /// Puts a newer proof of this very connection in the place of the last.
+    pub(crate) fn put(&mut self, proof: Proof) {
+        self.proof = proof.proven;
+        self.identity = proof.identity;
+        self.since = proof.since;
+    }
+
+    /// Whether it takes further requests, once it is proved again.
     pub(crate) fn is_open(&self) -> bool {
-        !self.unproven.sender.is_closed()
+        let left = self.unproven.leaves.is_some_and(|at| clock::since_boot() >= at);
+        !left && !self.unproven.sender.is_closed()
+    }
+
+    /// What this side observed: the exporter (RFC 9266), and the certificate that the handshake showed (DER).
+    pub(crate) fn channel(&self) -> ([u8; 32], &[u8]) {
+        (self.unproven.exporter, &self.unproven.certificate)
     }
 
     /// Proves it again, on the same connection.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`]; the connection is closed then.
+    /// [`ConnectError`]; nothing can be sent on the connection then. If a proof came and is refused, or is another group's,
+    /// it is cut at once. If none came, or the group only does not say for now what it said before, answers to what was
+    /// sent while it was proved may still end.
     pub async fn renew(self, connector: &Connector) -> Result<Self, ConnectError> {
-        self.unproven.prove(connector).await
+        self.unproven.prove(connector, ConnectError::is_final).await
     }
 
     /// A sender on this connection and no other.
@@ -408,24 +526,5 @@ impl AttestedSender {
             let unsent = failed.take_message();
             Unanswered { error: failed.into_error(), unsent }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_a_bare_https_url() {
-        for good in ["https://a.example", "https://127.0.0.1:8443", "https://[::1]:1", "https://a/"]
-        {
-            let target: Target = good.parse().unwrap();
-            assert_eq!(target.to_string(), good.trim_end_matches('/'));
-        }
-        for bad in
-            ["http://a", "https://a/v1", "https://u@a", "https://a?x", "a.example", "https://"]
-        {
-            assert_eq!(bad.parse::<Target>(), Err(NotATarget), "{bad}");
-        }
     }
 }

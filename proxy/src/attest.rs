@@ -6,13 +6,13 @@ use proto::attest::attest_client::AttestClient;
 use proto::attest::evidence_request::Purpose;
 use proto::attest::token_request::Runtime;
 use proto::attest::{
-    CertificateRuntime, ChannelRuntime, EvidenceReply, EvidenceRequest, TlsCertificate, TlsChannel,
-    TokenReply, TokenRequest,
+    CertificateRuntime, ChannelRuntime, EvidenceRequest, ProveChannelsRequest, TlsCertificate,
+    TlsChannel, TokenReply, TokenRequest,
 };
 use service::listen::Local;
 use tonic::transport::Channel;
 
-/// The longest answer: evidence with its endorsements and policy.
+/// The longest answer: evidence with its endorsements and policy, and the places of a whole batch.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// Why `attest-sidecar` gave nothing.
@@ -34,12 +34,13 @@ impl AttestError {
 }
 
 /// What a proof of one connection speaks of.
-pub(crate) struct ChannelFacts<'a> {
-    pub(crate) nonce: &'a [u8; 32],
-    pub(crate) exporter: &'a [u8; 32],
-    pub(crate) spki_sha256: &'a [u8; 32],
-    pub(crate) certificate_sha256: &'a [u8; 32],
-    pub(crate) manifest_sha256: &'a [u8; 32],
+#[derive(Clone, Copy)]
+pub(crate) struct ChannelFacts {
+    pub(crate) nonce: [u8; 32],
+    pub(crate) exporter: [u8; 32],
+    pub(crate) spki_sha256: [u8; 32],
+    pub(crate) certificate_sha256: [u8; 32],
+    pub(crate) manifest_sha256: [u8; 32],
 }
 
 /// The client. Clones share a connection.
@@ -60,23 +61,30 @@ impl AttestSidecar {
     ) -> Result<Evidence, AttestError> {
         let spki_sha256 = spki_sha256.to_vec();
         let purpose = Purpose::TlsCertificate(TlsCertificate { spki_sha256, not_after });
-        Ok(self.evidence(purpose).await?.0)
+        let request = EvidenceRequest { purpose: Some(purpose) };
+        let reply = self.0.clone().get_evidence(request).await.map_err(Box::new)?.into_inner();
+        evidence(reply.evidence)
     }
 
-    /// Evidence for one connection.
+    /// Evidence for connections, and the place of each in it, in their order.
     pub(crate) async fn channel_evidence(
         &self,
-        facts: &ChannelFacts<'_>,
-    ) -> Result<(Evidence, Inclusion), AttestError> {
-        let purpose = Purpose::TlsChannel(TlsChannel {
+        channels: Vec<ChannelFacts>,
+    ) -> Result<(Evidence, Vec<Inclusion>), AttestError> {
+        let count = channels.len();
+        let channels = channels.into_iter().map(|facts| TlsChannel {
             nonce: facts.nonce.to_vec(),
             exporter: facts.exporter.to_vec(),
             spki_sha256: facts.spki_sha256.to_vec(),
             certificate_sha256: facts.certificate_sha256.to_vec(),
             manifest_sha256: facts.manifest_sha256.to_vec(),
         });
-        let (evidence, inclusion) = self.evidence(purpose).await?;
-        Ok((evidence, inclusion.ok_or(AttestError::Incomplete("an inclusion proof"))?))
+        let request = ProveChannelsRequest { channels: channels.collect() };
+        let reply = self.0.clone().prove_channels(request).await.map_err(Box::new)?.into_inner();
+        let inclusions: Option<Vec<_>> = reply.inclusions.into_iter().map(inclusion).collect();
+        let inclusions = inclusions.filter(|all| all.len() == count);
+        let inclusions = inclusions.ok_or(AttestError::Incomplete("whole inclusion proofs"))?;
+        Ok((evidence(reply.evidence)?, inclusions))
     }
 
     /// A token about a certificate and the manifest, with the request that a client may send to MAA itself.
@@ -97,47 +105,36 @@ impl AttestSidecar {
     /// A token about one connection.
     pub(crate) async fn channel_token(
         &self,
-        facts: &ChannelFacts<'_>,
+        facts: &ChannelFacts,
     ) -> Result<TokenReply, AttestError> {
         self.token(Runtime::Channel(ChannelRuntime {
             nonce: facts.nonce.to_vec(),
-            exporter_sha256: attestation::crypto::sha256(facts.exporter).to_vec(),
+            exporter_sha256: attestation::crypto::sha256(&facts.exporter).to_vec(),
             manifest_sha256: facts.manifest_sha256.to_vec(),
         }))
         .await
-    }
-
-    async fn evidence(
-        &self,
-        purpose: Purpose,
-    ) -> Result<(Evidence, Option<Inclusion>), AttestError> {
-        let request = EvidenceRequest { purpose: Some(purpose) };
-        let EvidenceReply { evidence, inclusion } =
-            self.0.clone().get_evidence(request).await.map_err(Box::new)?.into_inner();
-        let evidence = evidence.ok_or(AttestError::Incomplete("evidence"))?;
-        let part = |bytes: Vec<u8>| (!bytes.is_empty()).then_some(bytes);
-        let evidence = Evidence {
-            report: evidence.report,
-            vek: evidence.vek,
-            chain: part(evidence.chain),
-            crl: part(evidence.crl),
-            uvm: part(evidence.uvm),
-            cce_policy: part(evidence.cce_policy),
-        };
-        let inclusion = inclusion
-            .map(|proof| {
-                let hashes: Result<Vec<Hash>, _> =
-                    proof.path.into_iter().map(Hash::try_from).collect();
-                let path =
-                    hashes.map_err(|_| AttestError::Incomplete("a whole inclusion proof"))?;
-                Ok::<_, AttestError>(Inclusion { index: proof.index, size: proof.size, path })
-            })
-            .transpose()?;
-        Ok((evidence, inclusion))
     }
 
     async fn token(&self, runtime: Runtime) -> Result<TokenReply, AttestError> {
         let request = TokenRequest { runtime: Some(runtime), maa_endpoint: String::new() };
         Ok(self.0.clone().get_token(request).await.map_err(Box::new)?.into_inner())
     }
+}
+
+fn evidence(reply: Option<proto::attest::Evidence>) -> Result<Evidence, AttestError> {
+    let evidence = reply.ok_or(AttestError::Incomplete("evidence"))?;
+    let part = |bytes: Vec<u8>| (!bytes.is_empty()).then_some(bytes);
+    Ok(Evidence {
+        report: evidence.report,
+        vek: evidence.vek,
+        chain: part(evidence.chain),
+        crl: part(evidence.crl),
+        uvm: part(evidence.uvm),
+        cce_policy: part(evidence.cce_policy),
+    })
+}
+
+fn inclusion(proof: proto::attest::Inclusion) -> Option<Inclusion> {
+    let path: Result<Vec<Hash>, _> = proof.path.into_iter().map(Hash::try_from).collect();
+    Some(Inclusion { index: proof.index, size: proof.size, path: path.ok()? })
 }

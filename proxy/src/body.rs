@@ -20,6 +20,12 @@ pub(crate) fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// A body that is all there, in parts that are not copied together.
+pub(crate) fn parts<const N: usize>(parts: [Bytes; N]) -> Body {
+    let left = parts.iter().map(Bytes::len).sum();
+    Parts { parts: parts.into_iter(), left }.boxed_unsync()
+}
+
 /// An upstream's body, passed on as it comes, which must not pause for longer than `patience`.
 pub(crate) fn streamed(upstream: Incoming, patience: Duration) -> Body {
     Streamed { upstream, patience, silence: Box::pin(tokio::time::sleep(patience)) }.boxed_unsync()
@@ -28,6 +34,34 @@ pub(crate) fn streamed(upstream: Incoming, patience: Duration) -> Body {
 /// A body that keeps a value until it ends or is dropped.
 pub(crate) fn holding(body: Body, value: impl Send + Unpin + 'static) -> Body {
     Holding { body, _value: value }.boxed_unsync()
+}
+
+struct Parts<const N: usize> {
+    parts: std::array::IntoIter<Bytes, N>,
+    /// Bytes in them.
+    left: usize,
+}
+
+impl<const N: usize> http_body::Body for Parts<N> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let next = self.parts.next();
+        self.left = self.left.saturating_sub(next.as_ref().map_or(0, Bytes::len));
+        Poll::Ready(next.map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.parts.len() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(u64::try_from(self.left).unwrap_or(u64::MAX))
+    }
 }
 
 struct Holding<T> {

@@ -10,8 +10,11 @@ use service::roots::{self, Roots};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use crate::clients::{ANCHORS_VAR, Acceptance, POLICY_VAR};
+use crate::tls::rotation::Schedule;
+
 /// The role's variables.
-pub const VARS: [Var; 16] = [
+pub const VARS: [Var; 21] = [
     Var {
         name: "PROXY_ADDRESS",
         class: Class::Measured,
@@ -42,6 +45,7 @@ pub const VARS: [Var; 16] = [
         class: Class::Measured,
         default: None,
         help: "`attested`: the key is made in this process, and evidence for it is in the certificate. \
+               `released`: from TLS_CERT_FILE; its key is skr-sidecar's TLS_KID, released by the owner's vault. \
                `files`: from TLS_CERT_FILE and TLS_KEY_FILE. `off`: plain HTTP. Unset: `files` if \
                TLS_CERT_FILE is set, else `attested`.",
     },
@@ -49,13 +53,28 @@ pub const VARS: [Var; 16] = [
         name: "TLS_CERT_FILE",
         class: Class::Measured,
         default: None,
-        help: "Certificate chain in PEM, for TLS_MODE=files.",
+        help: "Certificate chain in PEM, for TLS_MODE=released, which reads it again when it changes, and \
+               TLS_MODE=files.",
     },
     Var {
         name: "TLS_KEY_FILE",
         class: Class::Measured,
         default: None,
         help: "Its private key in PEM, for TLS_MODE=files.",
+    },
+    Var {
+        name: "TLS_CERT_LIFETIME",
+        class: Class::Measured,
+        default: Some("86400"),
+        help: "For TLS_MODE=attested: seconds from a certificate's beginning to its end, and the longest that a \
+               connection lives.",
+    },
+    Var {
+        name: "TLS_CERT_ROTATION",
+        class: Class::Measured,
+        default: None,
+        help: "For TLS_MODE=attested: seconds until new connections get another key and certificate, fewer than \
+               TLS_CERT_LIFETIME. Unset: half of it.",
     },
     Var {
         name: "PROXY_PLAIN_HTTP",
@@ -96,6 +115,13 @@ pub const VARS: [Var; 16] = [
         help: "Further API keys, comma separated.",
     },
     Var {
+        name: "ADMIN_ACCESS",
+        class: Class::Measured,
+        default: Some("proved"),
+        help: "`proved`: with TLS_MODE=attested or released, admin pages are shown only on connections that were \
+               proved, so through `pmc connect`. `public`: on every connection, and the manifest says so.",
+    },
+    Var {
         name: "ATTEST_SIDECAR",
         class: Class::Measured,
         default: Some("127.0.0.1:50051"),
@@ -107,6 +133,8 @@ pub const VARS: [Var; 16] = [
         default: Some("127.0.0.1:50000"),
         help: "Where `skr-sidecar` answers by gRPC.",
     },
+    POLICY_VAR,
+    ANCHORS_VAR,
     roots::VAR,
 ];
 
@@ -114,6 +142,7 @@ pub const VARS: [Var; 16] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TlsMode {
     Attested,
+    Released { chain: PathBuf },
     Files { certificate: PathBuf, key: PathBuf },
     Off,
 }
@@ -123,11 +152,38 @@ impl TlsMode {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Attested => "attested",
+            Self::Released { .. } => "released",
             Self::Files { .. } => "files",
             Self::Off => "off",
         }
     }
 }
+
+/// On which connections admin pages are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminAccess {
+    /// On proved ones, where a mode makes its own proofs the way in.
+    Proved,
+    /// On all.
+    Public,
+}
+
+impl FromStr for AdminAccess {
+    type Err = NotAnAccess;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAccess> {
+        match text {
+            "proved" => Ok(Self::Proved),
+            "public" => Ok(Self::Public),
+            _ => Err(NotAnAccess),
+        }
+    }
+}
+
+/// Not one of them.
+#[derive(Debug, thiserror::Error)]
+#[error("must be proved or public")]
+pub(crate) struct NotAnAccess;
 
 /// The role's configuration.
 pub struct Config {
@@ -135,6 +191,8 @@ pub struct Config {
     pub(crate) grpc: Local,
     pub(crate) hostnames: Vec<String>,
     pub(crate) tls: TlsMode,
+    pub(crate) schedule: Schedule,
+    pub(crate) admin: AdminAccess,
     pub(crate) upstream: Url,
     pub(crate) upstream_key: Option<Zeroizing<String>>,
     pub(crate) keys_file: PathBuf,
@@ -143,16 +201,25 @@ pub struct Config {
     pub(crate) skr: Local,
     /// `None` if logs are off.
     pub(crate) log: Option<Local>,
+    /// Acceptable attested clients; `None`: nobody.
+    pub(crate) clients: Option<Acceptance>,
     pub(crate) roots: Roots,
 }
 
 impl Config {
+    /// Whether only the public's roots are believed, of everybody.
+    pub(crate) fn is_production(&self) -> bool {
+        self.roots.are_public() && self.clients.as_ref().is_none_or(Acceptance::is_production)
+    }
+
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
         let address = env.parse::<IpAddr>("PROXY_ADDRESS");
         let port = env.parse::<u16>("PORT");
         let grpc = env.parse("PROXY_GRPC_LISTEN");
         let hostnames = env.parse::<Hostnames>("PROXY_HOSTNAMES");
         let tls = tls_mode(env);
+        let schedule = schedule(env);
+        let admin = admin(env, tls.as_ref());
         let plain = env.parse::<String>("PROXY_PLAIN_HTTP");
         let upstream = upstream(env);
         let upstream_key = env.optional::<String>("PRIVATEMODE_API_KEY").map(Zeroizing::new);
@@ -164,6 +231,7 @@ impl Config {
         let attest = env.parse("ATTEST_SIDECAR");
         let skr = env.parse("SKR_SIDECAR");
         let log = env.parse::<String>("LOG_SEALER").filter(|address| address != "off");
+        let clients = Acceptance::read(env);
         let roots = Roots::read(env);
 
         if tls == Some(TlsMode::Off)
@@ -179,6 +247,8 @@ impl Config {
             grpc: grpc?,
             hostnames: hostnames?.0,
             tls: tls?,
+            schedule: schedule?,
+            admin: admin?,
             upstream: upstream?,
             upstream_key,
             keys_file: keys_file?,
@@ -186,6 +256,7 @@ impl Config {
             attest: attest?,
             skr: skr?,
             log: log.and_then(|address| address.parse().ok()),
+            clients: clients?,
             roots: roots?,
         })
     }
@@ -201,19 +272,56 @@ fn tls_mode(env: &mut Reader<'_>) -> Option<TlsMode> {
     match (mode.as_str(), certificate, key) {
         ("attested", ..) => Some(TlsMode::Attested),
         ("off", ..) => Some(TlsMode::Off),
+        ("released", Some(chain), None) => Some(TlsMode::Released { chain }),
+        ("released", None, _) => {
+            env.refuse(
+                "TLS_MODE",
+                &"released needs TLS_CERT_FILE, the chain of skr-sidecar's TLS_KID",
+            );
+            None
+        }
+        ("released", _, Some(_)) => {
+            env.refuse("TLS_KEY_FILE", &"is not used with TLS_MODE=released: remove it");
+            None
+        }
         ("files", Some(certificate), Some(key)) => Some(TlsMode::Files { certificate, key }),
         ("files", ..) => {
             env.refuse("TLS_MODE", &"files needs both TLS_CERT_FILE and TLS_KEY_FILE");
             None
         }
-        ("released", ..) => {
-            env.refuse("TLS_MODE", &"released is not available yet: use attested or files");
-            None
-        }
         _ => {
-            env.refuse("TLS_MODE", &"must be attested, files or off");
+            env.refuse("TLS_MODE", &"must be attested, released, files or off");
             None
         }
+    }
+}
+
+/// The longest life of a certificate: a stolen key is of use for no longer, to whoever does not verify.
+const LONGEST_LIFETIME: u64 = 31 * 86_400;
+
+fn schedule(env: &mut Reader<'_>) -> Option<Schedule> {
+    let lifetime = env.parse::<u64>("TLS_CERT_LIFETIME");
+    let rotation = env.optional::<u64>("TLS_CERT_ROTATION");
+    let lifetime = lifetime?;
+    if !(2..=LONGEST_LIFETIME).contains(&lifetime) {
+        env.refuse("TLS_CERT_LIFETIME", &format!("must be 2 to {LONGEST_LIFETIME} seconds"));
+        return None;
+    }
+    let rotation = rotation.unwrap_or(lifetime / 2);
+    if !(1..lifetime).contains(&rotation) {
+        let why = "must be at least 1 second and fewer than TLS_CERT_LIFETIME";
+        env.refuse("TLS_CERT_ROTATION", &why);
+        return None;
+    }
+    Some(Schedule { lifetime, rotation })
+}
+
+/// A mode whose key others may hold has no proof to wait for: its admin pages are as public as the server.
+fn admin(env: &mut Reader<'_>, tls: Option<&TlsMode>) -> Option<AdminAccess> {
+    let asked = env.parse("ADMIN_ACCESS")?;
+    match tls? {
+        TlsMode::Attested | TlsMode::Released { .. } => Some(asked),
+        TlsMode::Files { .. } | TlsMode::Off => Some(AdminAccess::Public),
     }
 }
 
@@ -265,5 +373,51 @@ impl FromStr for Hostnames {
         let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
         let valid = |name: &String| rustls_pki_types::ServerName::try_from(name.as_str()).is_ok();
         if names.iter().all(valid) { Ok(Self(names)) } else { Err(NotHostnames) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::env::Environment;
+
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let env: Environment = pairs.iter().copied().collect();
+        let mut reader = Reader::new(&env, &VARS);
+        let config = Config::read(&mut reader);
+        reader.finish(config).map(|(config, _)| config).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn certificates_are_rotated_at_half_their_life_or_as_is_said() {
+        let schedule = |pairs: &[_]| read(pairs).map(|config| config.schedule);
+        let a_day = Schedule { lifetime: 86_400, rotation: 43_200 };
+        assert_eq!(schedule(&[]), Ok(a_day));
+        let shorter = Schedule { lifetime: 600, rotation: 300 };
+        assert_eq!(schedule(&[("TLS_CERT_LIFETIME", "600")]), Ok(shorter));
+        let said = [("TLS_CERT_LIFETIME", "5"), ("TLS_CERT_ROTATION", "1")];
+        assert_eq!(schedule(&said), Ok(Schedule { lifetime: 5, rotation: 1 }));
+        for (lifetime, rotation, wrong) in [
+            ("5", "5", "TLS_CERT_ROTATION: "),
+            ("5", "0", "TLS_CERT_ROTATION: "),
+            ("1", "1", "TLS_CERT_LIFETIME: "),
+            ("99999999", "1", "TLS_CERT_LIFETIME: "),
+            ("a day", "1", "TLS_CERT_LIFETIME: "),
+        ] {
+            let pairs = [("TLS_CERT_LIFETIME", lifetime), ("TLS_CERT_ROTATION", rotation)];
+            let problems = schedule(&pairs).unwrap_err();
+            assert!(problems.contains(wrong), "{lifetime} {rotation}: {problems}");
+        }
+    }
+
+    #[test]
+    fn admin_pages_wait_for_a_proof_where_there_is_one() {
+        let admin = |pairs: &[_]| read(pairs).map(|config| config.admin);
+        assert_eq!(admin(&[]), Ok(AdminAccess::Proved));
+        assert_eq!(admin(&[("ADMIN_ACCESS", "public")]), Ok(AdminAccess::Public));
+        let files = [("TLS_CERT_FILE", "/c.pem"), ("TLS_KEY_FILE", "/k.pem")];
+        assert_eq!(admin(&files), Ok(AdminAccess::Public));
+        assert!(admin(&[("ADMIN_ACCESS", "yes")]).unwrap_err().contains("ADMIN_ACCESS: "));
     }
 }

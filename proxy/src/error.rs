@@ -1,6 +1,8 @@
 //! What clients are told when something is refused or fails, in the shape of OpenAI's errors, and which status
 //! each gives: [`status`] is the one place.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
@@ -33,9 +35,44 @@ pub(crate) enum Refusal {
         "This connection cannot be proved: a proof needs TLS 1.3, which ends in the proxy itself"
     )]
     NoChannel,
+    /// This connection was proved often already.
+    #[error(
+        "This connection was proved often already: one proof stands for many requests. Ask again in {} s",
+        whole_seconds(.0)
+    )]
+    ProvedTooOften(Duration),
+    /// Admin pages, on a connection that nobody can have verified.
+    #[error(
+        "Admin pages are not shown on this connection, which was not proved, so that no password is typed for \
+         somebody else: open them through `pmc connect`, which verifies the server first"
+    )]
+    NotProved,
     /// No evidence can be made just now.
     #[error("No evidence can be made at the moment; try again")]
     NoEvidence,
+    /// Too much is judged just now.
+    #[error("Too many clients prove themselves at the moment; try again")]
+    Busy,
+    /// The key is for attested clients, and this connection's is none.
+    #[error(
+        "This API key is for attested clients only: prove this client on this connection first, by POST \
+         /attestation/verify with \"client\": true and POST /attestation/client"
+    )]
+    ClientNotAttested,
+    /// A client may not prove itself here.
+    #[error(
+        "No attested clients are acceptable here: the operator has named no policy for them (CLIENT_POLICY_FILE)"
+    )]
+    NoClients,
+    /// A client wants to prove itself without a nonce of this connection.
+    #[error(
+        "There is no nonce for this proof: ask for one by POST /attestation/verify with \"client\": true on this \
+         connection, and use it once, within a minute"
+    )]
+    NoClientNonce,
+    /// A client proved something else, or is not acceptable.
+    #[error("This client is not accepted: {0}")]
+    ClientRefused(String),
     /// The upstream cannot be reached, or broke off.
     #[error("Proxy error")]
     Upstream,
@@ -44,15 +81,26 @@ pub(crate) enum Refusal {
     UpstreamTimeout,
 }
 
+/// Rounded up, so that who waits that long need not wait again.
+fn whole_seconds(wait: &Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
 /// Which status a refusal gives.
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Key(KeyError::Missing | KeyError::Invalid) => StatusCode::UNAUTHORIZED,
+        Refusal::ProvedTooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::NotProved => StatusCode::FORBIDDEN,
         Refusal::NotFound => StatusCode::NOT_FOUND,
         Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Malformed(_) | Refusal::NoChannel => StatusCode::BAD_REQUEST,
-        Refusal::NoEvidence => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::NoClientNonce => StatusCode::BAD_REQUEST,
+        Refusal::ClientNotAttested | Refusal::NoClients | Refusal::ClientRefused(_) => {
+            StatusCode::FORBIDDEN
+        }
+        Refusal::NoEvidence | Refusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Upstream => StatusCode::BAD_GATEWAY,
         Refusal::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -68,7 +116,14 @@ fn kind(refusal: &Refusal) -> (&'static str, &'static str) {
         Refusal::TooLarge(_) => ("invalid_request_error", "request_too_large"),
         Refusal::Malformed(_) => ("invalid_request_error", "malformed_request"),
         Refusal::NoChannel => ("invalid_request_error", "connection_not_provable"),
+        Refusal::ProvedTooOften(_) => ("rate_limit_error", "proved_too_often"),
+        Refusal::NotProved => ("invalid_request_error", "connection_not_proved"),
         Refusal::NoEvidence => ("server_error", "evidence_unavailable"),
+        Refusal::Busy => ("server_error", "busy"),
+        Refusal::ClientNotAttested => ("invalid_request_error", "client_not_attested"),
+        Refusal::NoClients => ("invalid_request_error", "no_attested_clients"),
+        Refusal::NoClientNonce => ("invalid_request_error", "client_nonce_missing"),
+        Refusal::ClientRefused(_) => ("invalid_request_error", "client_refused"),
         Refusal::Upstream => ("server_error", "upstream_unreachable"),
         Refusal::UpstreamTimeout => ("server_error", "upstream_timeout"),
     }
@@ -100,14 +155,22 @@ impl Refusal {
             Self::Key(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::NoEvidence => {
+            Self::NoEvidence | Self::Busy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            Self::NotFound
+            Self::ProvedTooOften(wait) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+            }
+            Self::NotProved
+            | Self::NotFound
             | Self::Method
             | Self::TooLarge(_)
             | Self::Malformed(_)
             | Self::NoChannel
+            | Self::ClientNotAttested
+            | Self::NoClients
+            | Self::NoClientNonce
+            | Self::ClientRefused(_)
             | Self::Upstream
             | Self::UpstreamTimeout => {}
         }

@@ -4,15 +4,22 @@
 //! It must not know how a report is made, a key released or a log sealed: it asks the roles that do. Nothing of a
 //! prompt, an answer or a credential is ever written down or logged here.
 
+mod allowance;
+mod answer;
 mod attest;
+mod batch;
 mod body;
+mod clients;
 mod config;
 mod connection;
 mod error;
 mod forward;
 mod grpc;
 mod keys;
+mod life;
 mod manifest;
+mod owner;
+mod page;
 mod proof;
 mod publication;
 mod route;
@@ -27,12 +34,14 @@ use service::{BoxError, Process, Role, Shutdown, lifecycle};
 use tokio::net::TcpListener;
 
 use crate::attest::AttestSidecar;
+use crate::clients::Clients;
 use crate::config::TlsMode;
 use crate::forward::Upstream;
 use crate::keys::Keys;
 use crate::manifest::Author;
+use crate::owner::Owner;
 use crate::proof::Prover;
-use crate::publication::Publication;
+use crate::publication::{About, Publication};
 use crate::route::Router;
 use crate::tls::Leaf;
 use crate::tls::rotation::Current;
@@ -67,7 +76,7 @@ impl Role for Proxy {
             ("grpc".to_owned(), grpc.address().to_string()),
             ("clients".to_owned(), clients.local_addr()?.to_string()),
         ];
-        let about = grpc::router(&process, listening.into(), config.roots.are_public());
+        let about = grpc::router(&process, listening.into(), config.is_production());
         let internal = tokio::spawn({
             let shutdown = process.shutdown.clone();
             async move { service::grpc::serve(about, grpc, &shutdown).await }
@@ -93,20 +102,27 @@ async fn clients_until_stop(
     let attest = AttestSidecar::new(&config.attest);
     let Some(tls) = certificate(&config, &attest, &shutdown).await? else { return Ok(()) };
 
+    let clients = config.clients.clone().map(Clients::new);
     let attestation = match &tls {
         Tls::Off => None,
         Tls::On(current) => {
-            let manifest = Author::new(identity, &config, config.tls.name()).publish().await;
+            let owner = Arc::new(Owner::new(&config.skr));
+            let author = Author::new(identity, &config, config.tls.name(), owner.clone());
+            let manifest = author.publish().await;
             let publication = Publication::keep(
                 attest.clone(),
                 manifest.clone(),
                 current.clone(),
-                config.tls.name(),
+                About {
+                    mode: config.tls.name(),
+                    hostname: reached_at(&config, listener.local_addr()?.port()),
+                },
             );
-            Some((publication, Prover::new(attest, manifest)))
+            Some((publication, Prover::new(attest, manifest, owner, clients.is_some())))
         }
     };
-    let router = Arc::new(Router { keys, upstream, attestation });
+    let router = Router { keys, upstream, attestation, clients, admin: config.admin };
+    let router = Arc::new(router);
     health.ready().await;
     lifecycle!("ready");
     let tls = match tls {
@@ -115,6 +131,12 @@ async fn clients_until_stop(
     };
     server::serve(listener, tls, router, shutdown).await;
     Ok(())
+}
+
+/// The first of the server's names, with the port that people have to write.
+fn reached_at(config: &Config, port: u16) -> String {
+    let name = config.hostnames.first().map_or("", String::as_str);
+    if port == 443 { name.to_owned() } else { format!("{name}:{port}") }
 }
 
 enum Tls {
@@ -133,10 +155,20 @@ async fn certificate(
         TlsMode::Files { certificate, key } => {
             Ok(Some(Tls::On(Current::fixed(Leaf::from_files(certificate, key)?))))
         }
+        TlsMode::Released { chain } => {
+            lifecycle!("waiting for skr-sidecar");
+            tokio::select! {
+                current = tls::released::follow(&config.skr, chain.clone()) => {
+                    Ok(Some(Tls::On(current?)))
+                }
+                () = shutdown.fired() => Ok(None),
+            }
+        }
         TlsMode::Attested => {
             lifecycle!("waiting for attest-sidecar");
+            let names = config.hostnames.clone();
             tokio::select! {
-                current = Current::attested(attest.clone(), config.hostnames.clone()) => {
+                current = Current::attested(attest.clone(), names, config.schedule) => {
                     Ok(Some(Tls::On(current?)))
                 }
                 () = shutdown.fired() => Ok(None),

@@ -18,6 +18,9 @@ use service::listen::Local;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
+use crate::config::AdminAccess;
+use crate::owner::Owner;
+
 /// How often the other roles are asked.
 const REFRESH: Duration = Duration::from_secs(2);
 
@@ -29,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Exact {
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) sha256: [u8; 32],
+    /// The digest of the manifest without the log's head, which changes all the time.
+    apart_from_log: [u8; 32],
     /// Whether every role believes production roots.
     pub(crate) production: bool,
 }
@@ -42,6 +47,14 @@ impl CurrentManifest {
     pub(crate) fn get(&self) -> Exact {
         self.0.borrow().clone()
     }
+
+    /// Resolves when there is one that differs from `other` in more than the log's head.
+    pub(crate) async fn differs_from(&mut self, other: &Exact) {
+        let differs = |now: &Exact| now.apart_from_log != other.apart_from_log;
+        if self.0.wait_for(differs).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// The other roles, and what this one contributes itself.
@@ -50,12 +63,19 @@ pub(crate) struct Author {
     pub(crate) hostnames: Vec<String>,
     pub(crate) tls_mode: &'static str,
     pub(crate) production: bool,
+    admin: AdminAccess,
     roles: Vec<(&'static str, InfoClient<Channel>)>,
     log: Option<LogClient<Channel>>,
+    owner: Arc<Owner>,
 }
 
 impl Author {
-    pub(crate) fn new(identity: Identity, config: &crate::Config, tls_mode: &'static str) -> Self {
+    pub(crate) fn new(
+        identity: Identity,
+        config: &crate::Config,
+        tls_mode: &'static str,
+        owner: Arc<Owner>,
+    ) -> Self {
         let info = |address: &Local| InfoClient::new(service::grpc::channel(address));
         let log = config.log.as_ref();
         let roles = [
@@ -67,17 +87,20 @@ impl Author {
             identity,
             hostnames: config.hostnames.clone(),
             tls_mode,
-            production: config.roots.are_public(),
+            production: config.is_production(),
+            admin: config.admin,
             roles: roles
                 .into_iter()
                 .filter_map(|(role, address)| Some((role, info(address?))))
                 .collect(),
             log: log.map(|address| LogClient::new(service::grpc::channel(address))),
+            owner,
         }
     }
 
-    /// Writes the first manifest and keeps it up to date as long as somebody holds it.
+    /// Waits for the owner's key, within a bound, writes the first manifest and keeps it up to date as long as somebody holds it.
     pub(crate) async fn publish(self) -> CurrentManifest {
+        self.owner.first().await;
         let (sender, receiver) = watch::channel(self.write().await);
         tokio::spawn(async move {
             loop {
@@ -102,7 +125,8 @@ impl Author {
         let answers = futures_util::future::join_all(
             self.roles.iter().map(|(role, client)| async move { (*role, info(client).await) }),
         );
-        let (answers, head) = tokio::join!(answers, head(self.log.as_ref()));
+        let (answers, head, owner_key) =
+            tokio::join!(answers, head(self.log.as_ref()), self.owner.key());
         let identity = &self.identity;
         let own = (identity.role, Some(identity.measured.digest.to_vec()));
         let others = answers
@@ -126,7 +150,7 @@ impl Author {
                 .iter()
                 .all(|(_, answer)| answer.as_ref().is_some_and(|info| info.production_anchors));
         let head = head.unwrap_or_default();
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             v: 1,
             service: attestation::connection::SERVICE.to_owned(),
             version: identity.version.to_owned(),
@@ -134,16 +158,23 @@ impl Author {
             started: identity.started,
             hostnames: self.hostnames.clone(),
             tls: ManifestTls { mode: self.tls_mode.to_owned() },
-            owner_key: None,
+            owner_key,
             log_key: (!head.public_key.is_empty()).then_some(head.public_key),
             log_head: head.digest.try_into().ok().map(|digest| LogHead { seq: head.seq, digest }),
             config,
             anchors: if production { "production" } else { "NOT PRODUCTION" }.to_owned(),
             unsealed: all,
+            admin: (self.admin == AdminAccess::Public).then(|| "public".to_owned()),
         };
-        let bytes = serde_json::to_vec(&manifest).expect("text and numbers always serialise");
-        Exact { sha256: sha256(&bytes), bytes: bytes.into(), production }
+        let bytes = exact(&manifest);
+        manifest.log_head = None;
+        let apart_from_log = sha256(&exact(&manifest));
+        Exact { sha256: sha256(&bytes), bytes: bytes.into(), apart_from_log, production }
     }
+}
+
+fn exact(manifest: &Manifest) -> Vec<u8> {
+    serde_json::to_vec(manifest).expect("text and numbers always serialise")
 }
 
 async fn info(client: &InfoClient<Channel>) -> Option<RoleInfo> {

@@ -19,7 +19,8 @@ use tokio::sync::watch;
 use crate::attest::{AttestError, AttestSidecar};
 use crate::body::{Body, full};
 use crate::error::Refusal;
-use crate::manifest::CurrentManifest;
+use crate::manifest::{CurrentManifest, Exact};
+use crate::page::{ContentSecurityPolicy, Facts, page};
 use crate::tls::Leaf;
 use crate::tls::rotation::Current;
 
@@ -35,6 +36,14 @@ const INSTRUCTIONS: &str = "This document proves nothing about your connection: 
     Azure Attestation yourself, POST maa_request to verification_endpoint + \
     \"/attest/SevSnpVm?api-version=2022-08-01\".";
 
+/// What a publication says beside manifest and evidence.
+pub(crate) struct About {
+    /// How the proxy does TLS, as the manifest names it.
+    pub(crate) mode: &'static str,
+    /// The first of the server's names, with its port where that is not 443.
+    pub(crate) hostname: String,
+}
+
 /// Where the current publication is found.
 #[derive(Clone)]
 pub(crate) struct Publication(watch::Receiver<Option<Shown>>);
@@ -47,17 +56,19 @@ struct Shown {
 }
 
 impl Publication {
-    /// Publishes for the current certificate, and again whenever there is another one.
+    /// Publishes for the current certificate, and again whenever there is another one, or a manifest that differs in more
+    /// than the log's head.
     pub(crate) fn keep(
         attest: AttestSidecar,
-        manifest: CurrentManifest,
+        mut manifest: CurrentManifest,
         mut current: Current,
-        mode: &'static str,
+        about: About,
     ) -> Self {
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
             loop {
-                let made = publish(&attest, &manifest, &current.leaf(), mode).await;
+                let shown = manifest.get();
+                let made = publish(&attest, &shown, &current.leaf(), &about).await;
                 let pause = match made {
                     Ok((shown, complete)) => {
                         sender.send_replace(Some(shown));
@@ -75,6 +86,7 @@ impl Publication {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = current.changed() => {}
+                    () = manifest.differs_from(&shown) => {}
                 }
             }
         });
@@ -90,12 +102,16 @@ impl Publication {
     pub(crate) fn response(&self, asking: &HeaderMap) -> Result<Response<Body>, Refusal> {
         let shown = self.0.borrow().clone().ok_or(Refusal::NoEvidence)?;
         let accept = asking.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let (kind, bytes) = if accept.contains("text/html") {
+        let is_page = accept.contains("text/html");
+        let (kind, bytes) = if is_page {
             ("text/html; charset=utf-8", shown.html)
         } else {
             ("application/json", shown.json)
         };
         let mut response = Response::new(full(bytes));
+        if is_page {
+            response.extensions_mut().insert(ContentSecurityPolicy::of_page());
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
@@ -107,13 +123,13 @@ impl Publication {
 /// Returns the document, and whether it is complete.
 async fn publish(
     attest: &AttestSidecar,
-    manifest: &CurrentManifest,
+    manifest: &Exact,
     leaf: &Arc<Leaf>,
-    mode: &'static str,
+    about: &About,
 ) -> Result<(Shown, bool), AttestError> {
-    let manifest = manifest.get();
     // Evidence of the certificate shape is made for keys that were made here, and only for those.
-    let evidence = evidence_in(leaf).map(|evidence| evidence.to_json());
+    let ours = about.mode == "attested";
+    let evidence = ours.then(|| evidence_in(leaf)).flatten().map(|evidence| evidence.to_json());
     let token =
         attest.certificate_token(&leaf.spki_sha256, leaf.not_after, &manifest.sha256).await?;
     let TokenReply { request, report, token, failure, maa_endpoint } = token;
@@ -127,7 +143,7 @@ async fn publish(
     let document = json!({
         "tee_type": "AMD SEV-SNP",
         "attestation_token": complete.then_some(token),
-        "verification_endpoint": maa_endpoint,
+        "verification_endpoint": &maa_endpoint,
         "instructions": INSTRUCTIONS,
         "raw_report": to_b64u(&report),
         "maa_request": request,
@@ -136,8 +152,14 @@ async fn publish(
         "anchors": anchors,
     });
     let text = serde_json::to_string_pretty(&document).expect("JSON always serialises");
-    let html = page(&String::from_utf8_lossy(&manifest.bytes), anchors, mode);
     let at = service::clock::unix_now();
+    let html = page(&Facts {
+        manifest: &manifest.bytes,
+        mode: about.mode,
+        hostname: &about.hostname,
+        maa: &maa_endpoint,
+        made: at,
+    });
     Ok((Shown { json: text.into(), html: html.into(), at }, complete))
 }
 
@@ -145,31 +167,4 @@ async fn publish(
 fn evidence_in(leaf: &Leaf) -> Option<Evidence> {
     let certificate = Certificate::from_der(&leaf.certificate).ok()?;
     Evidence::from_certificate_extension(certificate.extension(&ID_PE_CMW)?).ok()
-}
-
-fn page(manifest: &str, anchors: &str, mode: &str) -> String {
-    let key = if mode == "attested" {
-        "Its TLS key was made inside, and the hardware's evidence for that is in its certificate."
-    } else {
-        "Its TLS key came from outside: whoever else holds it can pose as this server to everybody who does not \
-         verify the connection itself."
-    };
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>Attestation of this server</title>\n\
-         <h1>Attestation of this server</h1>\n\
-         <p>This server says that it runs in a confidential container group on AMD SEV-SNP. {key}</p>\n\
-         <p><strong>This page proves nothing.</strong> A browser cannot verify the connection it is on. Run \
-         <code>pmc verify</code> with this server's URL, or use it through <code>pmc connect</code>.</p>\n\
-         <p>Anchors of the group: {}</p>\n<h2>Manifest</h2>\n<pre>{}</pre>\n\
-         <p>The same as JSON, with the evidence: ask for this page with \
-         <code>Accept: application/json</code>.</p>\n</html>\n",
-        escape(anchors),
-        escape(manifest)
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

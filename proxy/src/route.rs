@@ -13,10 +13,13 @@ use serde_json::json;
 use service::clock::unix_now;
 
 use crate::body::{Body, full};
+use crate::clients::Clients;
+use crate::config::AdminAccess;
 use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::forward::Upstream;
 use crate::keys::Keys;
+use crate::page::ContentSecurityPolicy;
 use crate::proof::Prover;
 use crate::publication::Publication;
 
@@ -26,6 +29,7 @@ enum Own {
     Health,
     Attestation,
     AttestationVerify,
+    AttestationClient,
 }
 
 /// A row: a path, the methods it takes, what it is.
@@ -35,10 +39,11 @@ struct Route {
     own: Own,
 }
 
-const ROUTES: [Route; 3] = [
+const ROUTES: [Route; 4] = [
     Route { path: "/health", methods: &[Method::GET, Method::HEAD], own: Own::Health },
     Route { path: "/attestation", methods: &[Method::GET, Method::HEAD], own: Own::Attestation },
     Route { path: "/attestation/verify", methods: &[Method::POST], own: Own::AttestationVerify },
+    Route { path: "/attestation/client", methods: &[Method::POST], own: Own::AttestationClient },
 ];
 
 /// Below these nothing is ever forwarded.
@@ -48,6 +53,7 @@ const RESERVED: [&str; 4] = ["/admin", "/attestation", "/auth", "/health"];
 #[derive(Debug, PartialEq, Eq)]
 enum Destination {
     Own(Own),
+    Admin,
     Upstream,
 }
 
@@ -58,6 +64,9 @@ fn destination(method: &Method, path: &str) -> Result<Destination, Refusal> {
         } else {
             Err(Refusal::Method)
         };
+    }
+    if path == "/admin" || path.starts_with("/admin/") {
+        return Ok(Destination::Admin);
     }
     let reserved = RESERVED.iter().any(|prefix| path.starts_with(prefix));
     let forwardable = path.starts_with('/') && *method != Method::CONNECT;
@@ -70,6 +79,9 @@ pub(crate) struct Router {
     pub(crate) upstream: Upstream,
     /// `None` with `TLS_MODE=off`: there is nothing to prove.
     pub(crate) attestation: Option<(Publication, Prover)>,
+    pub(crate) admin: AdminAccess,
+    /// `None`: no attested client is acceptable.
+    pub(crate) clients: Option<Clients>,
 }
 
 impl Router {
@@ -85,7 +97,9 @@ impl Router {
             Ok(response) => response,
             Err(refusal) => refusal.response(),
         };
-        secure(response.headers_mut(), encrypted);
+        // Only pages of ours have one: what comes from the upstream has lost its extensions.
+        let policy = response.extensions_mut().remove::<ContentSecurityPolicy>();
+        secure(response.headers_mut(), encrypted, policy);
         let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let status = response.status().as_u16();
         tracing::debug!(status, milliseconds, peer = %connection.peer, "a request was answered");
@@ -105,15 +119,34 @@ impl Router {
             }
             Destination::Own(Own::AttestationVerify) => {
                 let (_, prover) = self.attestation.as_ref().ok_or(Refusal::NoChannel)?;
-                prover.prove(connection, request.into_body()).await
+                prover.prove(connection, request).await
+            }
+            Destination::Admin => Err(self.admin(connection)),
+            Destination::Own(Own::AttestationClient) => {
+                let clients = self.clients.as_ref().ok_or(Refusal::NoClients)?;
+                clients.admit(connection, request.into_body()).await
             }
             Destination::Upstream => {
                 let key = self.keys.authenticate(request.headers(), unix_now())?;
+                if key.attested_client {
+                    let key_id = attestation::crypto::sha256(key.id.as_bytes());
+                    let proven = connection.clients.holds(&key_id, Instant::now());
+                    proven.then_some(()).ok_or(Refusal::ClientNotAttested)?;
+                }
                 let response = self.upstream.forward(request).await;
                 let status = response.as_ref().map_or(0, |response| response.status().as_u16());
                 tracing::info!(key_id = key.id, status, "a request was forwarded");
                 response
             }
+        }
+    }
+
+    /// What lies below `/admin` is nobody's business on a connection that its client cannot have verified: a password
+    /// that is typed there may be typed for somebody else (`wire.md` part 6). There are no pages yet.
+    fn admin(&self, connection: &Connection) -> Refusal {
+        match self.admin {
+            AdminAccess::Proved if !connection.is_proved_to_a_program() => Refusal::NotProved,
+            AdminAccess::Proved | AdminAccess::Public => Refusal::NotFound,
         }
     }
 
@@ -135,18 +168,20 @@ impl Router {
 }
 
 /// Headers that every answer carries (`proxy.md` cases 86 to 89).
-fn secure(headers: &mut http::HeaderMap, encrypted: bool) {
+fn secure(headers: &mut http::HeaderMap, encrypted: bool, policy: Option<ContentSecurityPolicy>) {
     let always = [
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
         ("x-xss-protection", "1; mode=block"),
         ("referrer-policy", "strict-origin-when-cross-origin"),
         ("permissions-policy", "geolocation=(), microphone=(), camera=()"),
-        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
     ];
     for (name, value) in always {
         headers.insert(name, http::HeaderValue::from_static(value));
     }
+    let nothing = http::HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    let policy = policy.map_or(nothing, |policy| policy.0);
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     if encrypted {
         let year = http::HeaderValue::from_static("max-age=31536000; includeSubDomains");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
@@ -174,22 +209,21 @@ mod tests {
     /// Case 68: the reference let each of these through to the paid upstream without a key.
     #[test]
     fn no_spelling_of_a_reserved_path_reaches_the_upstream() {
+        for path in ["/adminx", "/health/../v1/models", "/attestation/../v1/models", "*"] {
+            assert!(to(&Method::POST, path).is_err(), "{path}");
+        }
+        assert!(to(&Method::CONNECT, "/").is_err());
         for path in [
             "/admin/../v1/chat/completions",
             "/admin/%2e%2e/v1/chat/completions",
             "/admin/..%2fv1/chat/completions",
             "/admin/../../v1/models",
-            "/adminx",
             "/admin",
             "/admin/",
             "/admin/nope",
-            "/health/../v1/models",
-            "/attestation/../v1/models",
-            "*",
         ] {
-            assert!(to(&Method::POST, path).is_err(), "{path}");
+            assert_eq!(to(&Method::POST, path), Ok(Destination::Admin), "{path}");
         }
-        assert!(to(&Method::CONNECT, "/").is_err());
     }
 
     #[test]

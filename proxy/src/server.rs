@@ -1,7 +1,8 @@
 //! Accepting clients: TLS handshake, then HTTP, until one of the two ends or it is time to stop.
 //!
-//! Every wait for a client has a bound, and so has the number of connections, in all and for one address. (The host
-//! can forge addresses; what it gains is to keep others out, which it can do anyway.)
+//! Every wait for what a client sends has a bound, what waits for a client to read is bounded in size, and so is the
+//! number of connections, in all and for one address. (The host can forge addresses; what it gains is to keep others
+//! out, which it can do anyway.)
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::header::CONNECTION;
+use http::{HeaderValue, Response};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use service::Shutdown;
@@ -18,8 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::body::holding;
+use crate::body::{Body, holding};
 use crate::connection::Connection;
+use crate::life::Life;
 use crate::route::Router;
 use crate::tls::Channel;
 use crate::tls::rotation::Current;
@@ -45,7 +49,7 @@ const MAX_HEAD: usize = 32 * 1024;
 /// Requests that one HTTP/2 connection may have open at once.
 const STREAMS: u32 = 256;
 
-/// How long open requests may take to end once it is time to stop, or once their certificate has ended.
+/// How long open requests may take to end once it is time to stop, or beyond the end of their certificate.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Accepts until the signal to stop, then lets open requests end.
@@ -152,11 +156,12 @@ impl Client {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
         // A connection ends with its certificate, so that no proof outlives what it was about.
         let left = leaf.not_after.saturating_sub(service::clock::unix_now());
+        let life = Life::by_chance(left);
         let session = stream.get_ref().1;
         let version =
             if session.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
         let connection = Connection::new(peer, Some(Channel::of(session, leaf)));
-        self.serve(stream, connection, version, Some(Duration::from_secs(left))).await;
+        self.serve(stream, connection, version, Some(life)).await;
     }
 
     async fn serve(
@@ -164,16 +169,24 @@ impl Client {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         connection: Connection,
         version: Version,
-        life: Option<Duration>,
+        life: Option<Life>,
     ) {
         let connection = Arc::new(connection);
         let requests = Arc::new(Requests::new());
+        let shutdown = self.shutdown.clone();
+        let until = Arc::new(Until { shutdown, requests: requests.clone(), life });
         let service = service_fn(|request| {
             let running = requests.begin();
             let answer = self.router.clone().answer(connection.clone(), request);
-            async move { Ok::<_, Infallible>(answer.await.map(|body| holding(body, running))) }
+            let until = until.clone();
+            async move {
+                let mut answer = answer.await;
+                if version == Version::Http1 && until.is_noticed() {
+                    is_last(&mut answer);
+                }
+                Ok::<_, Infallible>(answer.map(|body| holding(body, running)))
+            }
         });
-        let end = self.end(life, version, &requests);
         let io = TokioIo::new(stream);
         // An error here is the client's or the network's; a framing error may hold a credential or a prompt, so its
         // text goes nowhere.
@@ -185,12 +198,15 @@ impl Client {
                     .max_buf_size(MAX_HEAD)
                     .serve_connection(io, service);
                 let mut http = std::pin::pin!(http);
-                tokio::select! {
+                let why = tokio::select! {
                     _ = &mut http => return,
-                    () = end => {}
-                }
+                    why = until.http1_ends() => why,
+                };
                 http.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(DRAIN, http).await;
+                tokio::select! {
+                    _ = http => {}
+                    () = until.cut_off(why) => {}
+                }
             }
             Version::Http2 => {
                 let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -201,35 +217,89 @@ impl Client {
                     .keep_alive_timeout(Duration::from_secs(20))
                     .serve_connection(io, service);
                 let mut http = std::pin::pin!(http);
-                tokio::select! {
+                let why = tokio::select! {
                     _ = &mut http => return,
-                    () = end => {}
-                }
+                    why = until.http2_ends() => why,
+                };
                 http.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(DRAIN, http).await;
+                tokio::select! {
+                    _ = http => {}
+                    () = until.cut_off(why) => {}
+                }
             }
         }
     }
+}
 
-    /// Resolves when the connection has to end: at the signal to stop, with its certificate, or, for HTTP/2, when
-    /// nothing was asked on it for long. (HTTP/1 has its own bound for the next head.)
-    async fn end(&self, life: Option<Duration>, version: Version, requests: &Arc<Requests>) {
-        let end_of_life = async {
-            match life {
-                Some(life) => tokio::time::sleep(life).await,
-                None => std::future::pending().await,
-            }
-        };
-        let idle = async {
-            match version {
-                Version::Http1 => std::future::pending().await,
-                Version::Http2 => requests.idle().await,
-            }
-        };
+/// Tells an HTTP/1 client that this connection takes no further request (RFC 9112, 9.6).
+fn is_last(answer: &mut Response<Body>) {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// Why a connection takes no further request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The process stops.
+    Stop,
+    /// Its certificate comes to its end.
+    Certificate,
+    /// Nothing was asked on it for long.
+    Idle,
+}
+
+/// What ends a connection.
+struct Until {
+    shutdown: Shutdown,
+    requests: Arc<Requests>,
+    /// `None` without certificate.
+    life: Option<Life>,
+}
+
+impl Until {
+    /// Whether the notice was given.
+    fn is_noticed(&self) -> bool {
+        self.life.is_some_and(|life| self.requests.begin.elapsed() >= life.notice)
+    }
+
+    /// HTTP/1 has its own way to give notice, and its own bound for the next head: it ends with its certificate.
+    async fn http1_ends(&self) -> Why {
         tokio::select! {
-            () = self.shutdown.fired() => {}
-            () = end_of_life => tracing::info!("a connection ended with its certificate"),
-            () = idle => {}
+            () = self.shutdown.fired() => Why::Stop,
+            () = self.reaches(self.life.map(|life| life.end)) => Why::Certificate,
+        }
+    }
+
+    /// HTTP/2 ends with the notice.
+    async fn http2_ends(&self) -> Why {
+        tokio::select! {
+            () = self.shutdown.fired() => Why::Stop,
+            () = self.reaches(self.life.map(|life| life.notice)) => Why::Certificate,
+            () = self.requests.idle() => Why::Idle,
+        }
+    }
+
+    /// Resolves when what still runs has to be cut off.
+    async fn cut_off(&self, why: Why) {
+        let stopped = async {
+            self.shutdown.fired().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        match why {
+            Why::Stop | Why::Idle => tokio::time::sleep(DRAIN).await,
+            Why::Certificate => tokio::select! {
+                () = stopped => {}
+                () = self.reaches(self.life.map(|life| life.end + DRAIN)) => {}
+                // Nothing runs: the client just does not go.
+                () = self.requests.idle() => {}
+            },
+        }
+    }
+
+    /// Resolves at an age of the connection; never without one.
+    async fn reaches(&self, age: Option<Duration>) {
+        match age {
+            Some(age) => tokio::time::sleep_until((self.requests.begin + age).into()).await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -284,7 +354,12 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+    use crate::config::AdminAccess;
+    use crate::forward::Upstream;
+    use crate::keys::Keys;
 
     #[test]
     fn an_address_has_a_bound_and_gives_its_places_back() {
@@ -305,5 +380,54 @@ mod tests {
         let waiting = tokio::time::timeout(IDLE * 3, requests.idle()).await;
         assert!(waiting.is_err(), "a request runs");
         drop(running);
+    }
+
+    /// Serves one connection, and returns its other end.
+    fn served(version: Version, life: Life) -> tokio::io::DuplexStream {
+        let url = "http://127.0.0.1:1".parse().unwrap();
+        let upstream = Upstream::new(&url, None, &service::roots::Roots::public());
+        let keys = Keys::new("", "/nowhere".into());
+        let admin = AdminAccess::Proved;
+        let router = Router { keys, upstream, attestation: None, clients: None, admin };
+        let client = Client { router: Arc::new(router), shutdown: Shutdown::default() };
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        let connection = Connection::new(([127, 0, 0, 1], 1).into(), None);
+        tokio::spawn(client.serve(there, connection, version, Some(life)));
+        here
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    const ASK: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn an_http1_client_is_told_with_the_last_answer() {
+        let noticed = Life { notice: Duration::ZERO, end: HOUR };
+        let mut client = served(Version::Http1, noticed);
+        client.write_all(ASK).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"));
+        assert!(answer.ends_with('}'), "the answer is whole: {answer}");
+
+        let mut client = served(Version::Http1, Life { notice: HOUR, end: HOUR });
+        for _ in 0..3 {
+            client.write_all(ASK).await.unwrap();
+            let mut head = [0; 512];
+            let length = client.read(&mut head).await.unwrap();
+            let head = String::from_utf8_lossy(&head[..length]).into_owned();
+            assert!(head.starts_with("HTTP/1.1 200") && !head.contains("connection: close"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_http2_client_is_sent_away_in_order() {
+        let noticed = Life { notice: Duration::ZERO, end: HOUR };
+        let io = TokioIo::new(served(Version::Http2, noticed));
+        let client = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        // As long as there is a sender, nobody but the server ends the connection.
+        let (_sender, connection): (hyper::client::conn::http2::SendRequest<String>, _) =
+            client.unwrap();
+        connection.await.unwrap();
     }
 }

@@ -7,10 +7,12 @@ use service::roots::{self, Roots};
 
 use crate::host::{Host, HttpsUrl};
 use crate::identity::{ClientId, Endpoint};
+use crate::kid::KeyId;
+use crate::reserved::Reserved;
 use crate::vault_hosts::HostList;
 
 /// The table of variables.
-pub(crate) const VARS: [Var; 9] = [
+pub(crate) const VARS: [Var; 11] = [
     measured(
         "SKR_LISTEN",
         Some("127.0.0.1:50000"),
@@ -51,6 +53,16 @@ pub(crate) const VARS: [Var; 9] = [
         None,
         "Client id of the user-assigned identity to use. Without it, the group's only one.",
     ),
+    measured(
+        "OWNER_KID",
+        None,
+        "The owner's signing key in KEY_VAULT_URL, name or name/version: EC on P-256. It signs proofs, is used inside this role only, and no route hands it out.",
+    ),
+    measured(
+        "TLS_KID",
+        None,
+        "The TLS key of TLS_MODE=released in KEY_VAULT_URL, name or name/version: RSA, or EC on P-256 or P-384. It signs handshakes, is used inside this role only, and no route hands it out.",
+    ),
     roots::VAR,
 ];
 
@@ -77,6 +89,8 @@ pub struct Config {
     pub(crate) identity_endpoint: Endpoint,
     /// Whose token.
     pub(crate) client_id: Option<ClientId>,
+    /// Keys of the vault that are used in this process only.
+    pub(crate) reserved: Reserved,
     /// Whom to believe.
     pub(crate) roots: Roots,
 }
@@ -92,7 +106,21 @@ impl Config {
         let vault_hosts = env.optional("SKR_VAULT_HOSTS").unwrap_or_default();
         let identity_endpoint = env.parse("SKR_IDENTITY_ENDPOINT");
         let client_id = env.optional("AZURE_CLIENT_ID");
+        let owner = env.optional::<KeyId>("OWNER_KID");
+        let tls = env.optional::<KeyId>("TLS_KID");
         let roots = Roots::read(env);
+        for (name, kid) in [("OWNER_KID", &owner), ("TLS_KID", &tls)] {
+            if kid.is_some() && vault.is_none() {
+                env.refuse(name, &"names a key of the owner's vault: set KEY_VAULT_URL as well");
+            }
+        }
+        if owner
+            .as_ref()
+            .zip(tls.as_ref())
+            .is_some_and(|(owner, tls)| owner.is_other_version_of(tls))
+        {
+            env.refuse("TLS_KID", &"must be another key than OWNER_KID: one key, one purpose");
+        }
         let HostList(vault_hosts) = vault_hosts;
         Some(Self {
             listen: listen?,
@@ -103,6 +131,7 @@ impl Config {
             vault_hosts,
             identity_endpoint: identity_endpoint?,
             client_id,
+            reserved: Reserved { owner, tls },
             roots: roots?,
         })
     }

@@ -15,7 +15,9 @@ use crate::http::base64::NotBase64;
 use crate::http::request::RequestError;
 use crate::identity::IdentityError;
 use crate::key::KeyError;
+use crate::owner::OwnerError;
 use crate::release::ReleaseError;
+use crate::tls::TlsError;
 use crate::vault::VaultError;
 
 /// Stands in the text of every failure over HTTP, between what failed and why.
@@ -50,6 +52,12 @@ pub(crate) enum Error {
     /// No key was released.
     #[error("secure key release failed")]
     Release(#[from] ReleaseError),
+    /// The owner's key did not sign, or its public half is not known.
+    #[error("the owner's key cannot be used")]
+    Owner(#[from] OwnerError),
+    /// The TLS key did not sign, or is not at hand.
+    #[error("the TLS key cannot be used")]
+    Tls(#[from] TlsError),
 }
 
 /// The status of a failure, by protocol.
@@ -73,8 +81,29 @@ pub(crate) fn status(error: &Error) -> Status {
             (StatusCode::SERVICE_UNAVAILABLE, Code::ResourceExhausted)
         }
         Error::Release(error) => (StatusCode::FORBIDDEN, of_release(error)),
+        Error::Owner(error) => (StatusCode::FORBIDDEN, of_owner(error)),
+        Error::Tls(error) => (StatusCode::FORBIDDEN, of_tls(error)),
     };
     Status { http, grpc }
+}
+
+fn of_owner(error: &OwnerError) -> Code {
+    match error {
+        OwnerError::NotConfigured | OwnerError::Refused => Code::FailedPrecondition,
+        OwnerError::NotYet => Code::Unavailable,
+        OwnerError::Length => Code::InvalidArgument,
+        OwnerError::Signing => Code::Internal,
+    }
+}
+
+fn of_tls(error: &TlsError) -> Code {
+    match error {
+        TlsError::NotConfigured | TlsError::OtherKey => Code::FailedPrecondition,
+        TlsError::NotYet | TlsError::Pause => Code::Unavailable,
+        TlsError::Release(error) => of_release(error),
+        TlsError::Digest | TlsError::Message | TlsError::Scheme => Code::InvalidArgument,
+        TlsError::Signing(_) => Code::Internal,
+    }
 }
 
 fn of_request(error: &RequestError) -> (StatusCode, Code) {
@@ -87,10 +116,17 @@ fn of_request(error: &RequestError) -> (StatusCode, Code) {
     }
 }
 
+/// Whether a party has said no, as long as nobody changes something; or something may only be late.
+pub(crate) fn is_refusal(error: &ReleaseError) -> bool {
+    let late = [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted];
+    !late.contains(&of_release(error))
+}
+
 fn of_release(error: &ReleaseError) -> Code {
     match error {
         ReleaseError::Busy => Code::ResourceExhausted,
         ReleaseError::TimedOut => Code::DeadlineExceeded,
+        ReleaseError::Reserved => Code::PermissionDenied,
         ReleaseError::Kid(_)
         | ReleaseError::VaultHost(_)
         | ReleaseError::NoVault
@@ -102,7 +138,7 @@ fn of_release(error: &ReleaseError) -> Code {
         ReleaseError::Identity(error) => of_identity(error),
         ReleaseError::Vault { source, .. } => of_vault(source),
         ReleaseError::Unwrap { .. } => Code::Internal,
-        ReleaseError::Key(KeyError::Type(_)) => Code::FailedPrecondition,
+        ReleaseError::Key(KeyError::Type(_) | KeyError::Unfit(_)) => Code::FailedPrecondition,
         ReleaseError::Key(KeyError::Rsa | KeyError::Ec | KeyError::OtherKey(_)) => Code::Internal,
     }
 }
@@ -220,6 +256,25 @@ mod tests {
         let source = refused(StatusCode::FORBIDDEN);
         let vault = ReleaseError::Vault { kid, source };
         assert_eq!(of_release_error(vault), (403, Code::PermissionDenied));
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_what_is_late() {
+        let of_vault = |status| {
+            let kid = "k".parse().expect("a kid");
+            ReleaseError::Vault { kid, source: refused(status) }
+        };
+        for status in [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::UNAUTHORIZED] {
+            assert!(is_refusal(&of_vault(status)), "{status}");
+        }
+        for error in [
+            of_vault(StatusCode::SERVICE_UNAVAILABLE),
+            of_vault(StatusCode::TOO_MANY_REQUESTS),
+            ReleaseError::Busy,
+            ReleaseError::TimedOut,
+        ] {
+            assert!(!is_refusal(&error), "{error}");
+        }
     }
 
     #[test]

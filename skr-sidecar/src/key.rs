@@ -52,6 +52,9 @@ pub(crate) enum KeyError {
     /// No EC key on P-256, P-384 or P-521 in PKCS #8.
     #[error("could not parse EC key: it is on none of P-256, P-384 and P-521, or damaged")]
     Ec,
+    /// A key that cannot do what it is configured for.
+    #[error("the key cannot be used for this: it must be {0}")]
+    Unfit(&'static str),
     /// The public half of what was released is not what the vault published.
     #[error("the released key is another one than the vault published: its {0:?} differs")]
     OtherKey(&'static str),
@@ -77,6 +80,11 @@ impl Jwk {
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         std::mem::take(&mut *self.0)
     }
+}
+
+/// Whether what was released is a whole key, and the one that was published.
+pub(crate) fn check(published: &Published, released: &[u8]) -> Result<(), KeyError> {
+    Jwk::new(published, released).map(drop)
 }
 
 /// The types of keys that vaults release.

@@ -67,6 +67,11 @@ impl KeyId {
         url
     }
 
+    /// Whether both are the same key, in whichever versions. Key Vault does not distinguish upper and lower case.
+    pub(crate) fn is_other_version_of(&self, other: &Self) -> bool {
+        self.name.eq_ignore_ascii_case(&other.name)
+    }
+
     /// Whether `kid`, as a vault writes it, means this key in this vault: `https://vault/keys/name[/version]`,
     /// or `name[/version]`. A version that was asked for must be the one; none was asked for, any will do.
     /// Key Vault does not distinguish upper and lower case in names.

@@ -6,20 +6,24 @@
 //! what a caller is told if any of that fails.
 //!
 //! This role must not know the SNP device, certificate sources or MAA (`attest-sidecar` owns them), nor what a
-//! released key is for.
+//! key that it hands out is for.
 
 mod attest;
 mod config;
 mod error;
 mod grpc;
+mod held;
 mod host;
 mod http;
 mod identity;
 mod key;
 mod kid;
+mod owner;
 mod pool;
 mod release;
+mod reserved;
 mod secret;
+mod tls;
 mod vault;
 mod vault_hosts;
 mod wrapping_key;
@@ -34,10 +38,14 @@ use service::{BoxError, Identity as ProcessIdentity, Process, Role};
 pub use config::Config;
 
 use crate::attest::Attest;
+use crate::grpc::Services;
+use crate::held::Held;
 use crate::http::Routes;
 use crate::identity::Identity;
+use crate::owner::OwnerKey;
 use crate::pool::WrappingKeys;
 use crate::release::{Defaults, Releases, Turns};
+use crate::tls::TlsKeys;
 use crate::vault::Vault;
 use crate::vault_hosts::VaultHosts;
 
@@ -68,7 +76,11 @@ impl Role for SkrSidecar {
 
         let attest = Attest::new(&config.attest_sidecar);
         let releases = Arc::new(releases(&config, attest.clone()));
-        let routes = Routes { attest, releases: releases.clone(), maa: config.maa };
+        let owner = config.reserved.owner.clone();
+        let owner = owner.map(|kid| Held::start(releases.clone(), kid, OwnerKey::new));
+        let tls = config.reserved.tls.clone().map(|kid| TlsKeys::start(releases.clone(), kid));
+        let services = Services { info, releases: releases.clone(), owner, tls };
+        let routes = Routes { attest, releases, maa: config.maa };
         let routes = Arc::new(routes);
         let answer = move |request| {
             let routes = routes.clone();
@@ -81,7 +93,7 @@ impl Role for SkrSidecar {
             http::server::serve(http, &shutdown, answer).await;
             Ok(())
         };
-        let grpc = grpc::serve(grpc, &shutdown, &health, info, releases);
+        let grpc = grpc::serve(grpc, &shutdown, &health, services);
         tokio::try_join!(http, grpc)?;
         Ok(())
     }
@@ -96,6 +108,7 @@ fn releases(config: &Config, attest: Attest) -> Releases {
         vault: Vault::new(config.roots.clone()),
         trusted: VaultHosts::new(configured),
         defaults: Defaults { vault: config.vault.clone(), maa: config.maa.clone() },
+        reserved: config.reserved.clone(),
         keys: WrappingKeys::start(),
         turns: Turns::default(),
     }

@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 use crate::attest::{Attest, AttestError};
 use crate::host::{Host, NotAHost};
 use crate::identity::{Identity, IdentityError};
-use crate::key::{Jwk, KeyError};
+use crate::key::{Jwk, KeyError, Published};
 use crate::kid::{KeyId, NotAKeyId};
 use crate::pool::{Stopped, WrappingKeys};
+use crate::reserved::Reserved;
 use crate::secret::{Bearer, NotABearer};
 use crate::vault::{Vault, VaultError};
 use crate::vault_hosts::VaultHosts;
@@ -44,6 +45,8 @@ pub(crate) struct Releases {
     pub(crate) trusted: VaultHosts,
     /// What a request means that leaves something out.
     pub(crate) defaults: Defaults,
+    /// Keys that no caller gets.
+    pub(crate) reserved: Reserved,
     /// Wrapping keys.
     pub(crate) keys: WrappingKeys,
     /// Turns.
@@ -99,6 +102,11 @@ pub(crate) enum ReleaseError {
     /// The kid is none.
     #[error(transparent)]
     Kid(#[from] NotAKeyId),
+    /// The key is used in this process only.
+    #[error(
+        "the key is reserved for this group's own use and is not handed out: name another one than OWNER_KID and TLS_KID"
+    )]
+    Reserved,
     /// The vault's host is none.
     #[error("the vault's host cannot be used")]
     VaultHost(#[source] NotAHost),
@@ -153,8 +161,32 @@ impl Releases {
     /// Releases a key. Dropping the future gives up the release and its turn.
     pub(crate) async fn release(&self, request: Request<'_>) -> Result<Jwk, ReleaseError> {
         let order = self.read(request)?;
+        // By name, whichever vault and version the request names: a vault has more than one host name.
+        if self.reserved.holds(&order.kid) {
+            return Err(ReleaseError::Reserved);
+        }
+        self.in_turn(order, Jwk::new).await
+    }
+
+    /// Releases a key of the configured vault for this process itself. `form` makes of it what may be kept.
+    pub(crate) async fn release_reserved<T: Send + 'static>(
+        &self,
+        kid: &KeyId,
+        form: fn(&Published, &[u8]) -> Result<T, KeyError>,
+    ) -> Result<T, ReleaseError> {
+        let kid = kid.to_string();
+        let access_token = Zeroizing::default();
+        let order = self.read(Request { kid: &kid, vault: "", maa: "", access_token })?;
+        self.in_turn(order, form).await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        order: Order,
+        form: fn(&Published, &[u8]) -> Result<T, KeyError>,
+    ) -> Result<T, ReleaseError> {
         let _turn = self.turns.wait().await?;
-        timeout(DEADLINE, self.fulfil(order)).await.map_err(|_| ReleaseError::TimedOut)?
+        timeout(DEADLINE, self.fulfil(order, form)).await.map_err(|_| ReleaseError::TimedOut)?
     }
 
     fn read(&self, request: Request<'_>) -> Result<Order, ReleaseError> {
@@ -175,7 +207,11 @@ impl Releases {
         Ok(Order { kid, vault, maa, credential })
     }
 
-    async fn fulfil(&self, order: Order) -> Result<Jwk, ReleaseError> {
+    async fn fulfil<T: Send + 'static>(
+        &self,
+        order: Order,
+        form: fn(&Published, &[u8]) -> Result<T, KeyError>,
+    ) -> Result<T, ReleaseError> {
         let Order { kid, vault, maa, credential } = order;
         let key = self.keys.take().await?;
         let (target, bearer) = tokio::try_join!(
@@ -193,7 +229,7 @@ impl Releases {
             let secret = key
                 .recover(&released.wrapped)
                 .map_err(|source| ReleaseError::Unwrap { kid, source })?;
-            Ok(Jwk::new(&released.published, &secret)?)
+            Ok(form(&released.published, &secret)?)
         })
         .await
         .unwrap_or(Err(ReleaseError::Interrupted))

@@ -61,17 +61,34 @@ async fn every_mistake_is_reported_at_once() {
         ("SKR_VAULT_HOSTS", "a.test,,b.test"),
         ("SKR_IDENTITY_ENDPOINT", "http://169.254.169.254/metadata"),
         ("AZURE_CLIENT_ID", "a&b"),
+        ("OWNER_KID", "keys/owner/1"),
+        ("TLS_KID", "https://v.vault.azure.net/keys/tls"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
         ("SKR_VAULT_HOST", "a.test"),
     ]
     .into_iter()
     .collect();
     let problems = Process::embedded::<SkrSidecar>(&environment).await.err().unwrap().to_string();
-    assert_eq!(problems.lines().count(), 10, "{problems}");
+    assert_eq!(problems.lines().count(), 12, "{problems}");
     for var in SkrSidecar::VARS {
         assert!(problems.contains(&format!("{}: ", var.name)), "{}: {problems}", var.name);
     }
     assert!(problems.contains("SKR_VAULT_HOST is not a variable of this role"), "{problems}");
+}
+
+/// A reserved key is one of the owner's vault, and has one purpose.
+#[tokio::test]
+async fn reserved_keys_need_a_vault_and_differ() {
+    let problems = |pairs: &[(&str, &str)]| {
+        let environment: Environment = pairs.iter().copied().collect();
+        async move { Process::embedded::<SkrSidecar>(&environment).await.err().unwrap().to_string() }
+    };
+    let alone = problems(&[("OWNER_KID", "owner"), ("TLS_KID", "tls")]).await;
+    assert!(alone.contains("OWNER_KID: ") && alone.contains("TLS_KID: "), "{alone}");
+    assert!(alone.contains("set KEY_VAULT_URL"), "{alone}");
+    let vault = ("KEY_VAULT_URL", "https://v.vault.azure.net");
+    let same = problems(&[vault, ("OWNER_KID", "key/1"), ("TLS_KID", "KEY/2")]).await;
+    assert!(same.contains("must be another key than OWNER_KID"), "{same}");
 }
 
 #[tokio::test]

@@ -383,3 +383,36 @@ async fn callers_that_go_away_make_room_for_others() {
     world.attest.be(Mood::Good);
     assert_eq!(release_by_grpc(&world, "tls").await.unwrap(), OCT_JWK.as_bytes());
 }
+
+/// Every route that hands out keys refuses a reserved one, whatever vault, version, spelling or credential comes with
+/// it; the vault is not even asked on the caller's behalf.
+#[tokio::test]
+async fn reserved_keys_are_handed_to_nobody() {
+    let world = World::start_with(|vault| {
+        let pairs = [
+            ("KEY_VAULT_URL", format!("https://{vault}")),
+            ("OWNER_KID", "owner".to_owned()),
+            ("TLS_KID", "site/0a".to_owned()),
+        ];
+        pairs.map(|(name, value)| (name.to_owned(), value)).into()
+    })
+    .await;
+    for kid in ["owner", "OWNER", "owner/0123", "Owner/ab", "site", "site/0a", "SITE/0b"] {
+        let status = release_by_grpc(&world, kid).await.err().unwrap();
+        assert_eq!(status.code(), Code::PermissionDenied, "{kid}");
+        assert!(status.message().contains("reserved"), "{kid}: {}", status.message());
+        for access_token in ["", "a.token.of.ones.own"] {
+            for vault in [world.vault.host(), "another.vault.azure.net".to_owned()] {
+                let body = json!({
+                    "maa_endpoint": "maa.test", "akv_endpoint": vault, "kid": kid,
+                    "access_token": access_token,
+                });
+                let answer = post(world.role.http(), "/key/release", &body).await;
+                assert_eq!(answer.status, 403, "{kid}: {}", answer.body);
+                assert!(answer.body.contains("reserved"), "{kid}: {}", answer.body);
+            }
+        }
+    }
+    world.vault.hold(oct_key());
+    assert!(release_by_grpc(&world, "owners").await.is_ok(), "other keys are released");
+}

@@ -70,12 +70,16 @@ pub struct Places {
     pub upstream: String,
     /// The credential for it.
     pub upstream_key: String,
+    /// The name of the owner's key in the vault.
+    pub owner_kid: String,
     /// The file of API keys.
     pub keys_file: PathBuf,
     /// The readers of the sealed log: age recipients.
     pub log_recipients: String,
     /// The port that clients reach on 127.0.0.1; 0 for a free one.
     pub port: u16,
+    /// Variables of a role beside those that every group has, or instead of them.
+    pub variables: Vec<(RoleName, &'static str, String)>,
 }
 
 impl Places {
@@ -125,6 +129,7 @@ impl Places {
                 ("SKR_IDENTITY_ENDPOINT", self.imds.clone()),
                 ("SKR_VAULT_HOSTS", vault_host),
                 ("KEY_VAULT_URL", self.vault.clone()),
+                ("OWNER_KID", self.owner_kid.clone()),
                 ("MAA_ENDPOINT", self.maa.clone()),
                 ("ATTEST_SIDECAR", attest),
                 ("SSL_CERT_FILE", path(&self.tls_roots)),
@@ -141,7 +146,10 @@ impl Places {
             ],
         };
         let sealer = ("LOG_SEALER", self.unix(RoleName::LogSealer));
-        own.into_iter().chain([sealer]).map(|(name, value)| (name.to_owned(), value)).collect()
+        let further = self.variables.iter().filter(|(of, ..)| *of == role);
+        let further = further.map(|(_, name, value)| (*name, value.clone()));
+        let all = own.into_iter().chain([sealer]).chain(further);
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

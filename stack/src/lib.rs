@@ -4,10 +4,16 @@
 //! else; the outside world is `sim`, in this process. Whatever is tried here is tried with the programs that
 //! ship: there is no mode for it in them.
 
+pub mod bench;
 pub mod check;
 mod group;
+pub mod load;
+pub mod local;
+mod owner;
 mod process;
+pub mod proofs;
 mod stack;
+pub mod straight;
 
 pub use group::{Group, Places, RoleName};
 pub use process::RoleProcess;

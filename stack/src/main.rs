@@ -9,6 +9,7 @@ use attestation::{Expect, Policy, danger};
 use clap::{Parser, Subcommand};
 use client::{Connector, Target};
 use service::BoxError;
+use stack::bench::tls;
 use stack::check::{Endpoint, end_to_end};
 use stack::{Options, Stack, StartError};
 
@@ -48,6 +49,11 @@ enum Command {
         #[arg(long)]
         api_key: String,
     },
+    /// Measure what the product costs beside its peers.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Be one role of the group, configured by the environment, as its own binary would.
     #[command(hide = true)]
     Role {
@@ -65,9 +71,22 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Attested connections, the forwarder, proofs in numbers.
+    Tls {
+        /// Only see that it runs; the figures mean nothing.
+        #[arg(long)]
+        smoke: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
+        Some(Command::Bench { what: Bench::Tls { smoke } }) => {
+            ending(bench_tls(&arguments.folder, smoke))
+        }
         Some(Command::Role { name, arguments }) => role(&name, arguments),
         Some(Command::Pmc { arguments }) => {
             client::cli::main_with(std::iter::once("pmc".to_owned()).chain(arguments))
@@ -90,6 +109,26 @@ fn check(
     let connector = Connector::new(url, anchors, policy);
     runtime()?.block_on(end_to_end(&Endpoint { connector, api_key }))?;
     say("every check of the group holds");
+    Ok(())
+}
+
+fn bench_tls(folder: &Path, smoke: bool) -> Result<(), BoxError> {
+    if cfg!(debug_assertions) && !smoke {
+        say("this is a debug build: its figures mean nothing (use --release)");
+    }
+    let folder = folder.join("bench");
+    let effort = if smoke { tls::Effort::SMOKE } else { tls::Effort::FULL };
+    let options = Options {
+        program: std::env::current_exe()?,
+        state: folder.with_file_name("state"),
+        folder,
+        port: 0,
+        upstream: None,
+        model_delay: Duration::ZERO,
+        amend: |_| {},
+        variables: Vec::new(),
+    };
+    runtime()?.block_on(tls::run(options, effort, say))?;
     Ok(())
 }
 
@@ -136,11 +175,12 @@ async fn until_stopped(arguments: Arguments) -> Result<(), StartError> {
         upstream: arguments.upstream.map(|url| (url, upstream_key)),
         model_delay: Duration::from_millis(40),
         amend: |_| {},
+        variables: Vec::new(),
     };
     let stack = tokio::select! {
-        stack = Stack::start(options, |step| {
+        stack = Box::pin(Stack::start(options, |step| {
             say(&format!("  {:>5.1} s  {step}", begin.elapsed().as_secs_f32()));
-        }) => stack?,
+        })) => stack?,
         _ = tokio::signal::ctrl_c() => return Ok(()),
     };
     say(&welcome(&stack, &stack.group.url().await?));

@@ -7,7 +7,7 @@ use age::secrecy::ExposeSecret as _;
 use attestation::connection::judge;
 use attestation::crypto::sha256;
 use attestation::encoding::to_b64u;
-use attestation::policy::Hex;
+use attestation::policy::{Hex, OwnerKey};
 use attestation::{Anchors, Expect, Policy, danger};
 use client::{Connector, Target};
 use serde_json::json;
@@ -16,6 +16,7 @@ use sim::vault::KeySpec;
 use sim::world::{World, WorldConfig};
 
 use crate::group::{Group, Places, RoleName};
+use crate::owner;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Options {
     pub model_delay: Duration,
     /// A last change to the world before it starts.
     pub amend: fn(&mut WorldConfig),
+    /// Variables of roles beside those that every group has, or instead of them.
+    pub variables: Vec<(RoleName, &'static str, String)>,
 }
 
 /// Why the stack does not run.
@@ -74,6 +77,8 @@ pub struct Stack {
     pub api_key: String,
     /// The credential that the proxy has for the model server.
     pub upstream_key: String,
+    /// The public half of the owner's key.
+    pub owner: OwnerKey,
     folder: PathBuf,
 }
 
@@ -104,14 +109,16 @@ impl Stack {
             keys_file: keys_file(&folder, &api_key)?,
             log_recipients: reader(&folder)?,
             port: options.port,
+            variables: options.variables,
         };
         let first = world.groups().first().ok_or_else(|| missing("group"))?;
         let places = places(&world, first, folder.clone(), inside)?;
-        write_policy(&folder.join("policy.toml"), first.host_data())?;
+        let owner = owner::public_key(&world, first.name(), &places).await?;
+        write_policy(&folder.join("policy.toml"), first.host_data(), &owner)?;
         std::fs::copy(world.folder().join("anchors.pem"), folder.join("anchors.pem"))?;
         let group = Group::start(options.program, places, &mut progress).await?;
 
-        let stack = Self { world, group, api_key, upstream_key, folder };
+        let stack = Self { world, group, api_key, upstream_key, owner, folder };
         stack.write_certificate().await?;
         progress("verified");
         Ok(stack)
@@ -133,11 +140,21 @@ impl Stack {
         danger::Anchors::from_pem(&text).map_err(|error| StartError::Unexpected(error.to_string()))
     }
 
-    /// A policy that accepts this group and no other.
+    /// Options of `pmc` that hold the simulated anchors and the group's policy.
+    #[must_use]
+    pub fn trusting(&self) -> Vec<String> {
+        let path = |name: &str| self.folder.join(name).display().to_string();
+        let options = ["--danger-anchors", &path("anchors.pem"), "--policy", &path("policy.toml")];
+        options.map(str::to_owned).to_vec()
+    }
+
+    /// A policy that accepts this owner's group and no other.
     #[must_use]
     pub fn policy(&self) -> Policy {
         let digests = self.world.groups().iter().take(1).map(|group| Hex(*group.host_data()));
-        Policy::for_host_data(Expect::Value(digests.collect()))
+        let mut policy = Policy::for_host_data(Expect::Value(digests.collect()));
+        policy.owner_key = Expect::Value(self.owner.clone());
+        policy
     }
 
     /// A connector to the group.
@@ -146,10 +163,12 @@ impl Stack {
     ///
     /// The proxy does not answer.
     pub async fn connector(&self) -> Result<Connector, StartError> {
-        let target: Target =
-            self.group.url().await?.parse().map_err(|error: client::connection::NotATarget| {
-                missing_text(&error.to_string())
-            })?;
+        let target: Target = self
+            .group
+            .url()
+            .await?
+            .parse()
+            .map_err(|error: client::target::NotATarget| missing_text(&error.to_string()))?;
         Ok(Connector::new(target, self.anchors()?, self.policy()))
     }
 
@@ -179,9 +198,20 @@ impl Stack {
             keys_file: own.keys_file.clone(),
             log_recipients: own.log_recipients.clone(),
             port: 0,
+            variables: own.variables.clone(),
         };
         let group = self.world.group(group).ok_or_else(|| missing(group))?;
         places(&self.world, group, absolute(folder)?, inside)
+    }
+
+    /// The public half of a key in the group's vault as JWK, as its owner sees it.
+    ///
+    /// # Errors
+    ///
+    /// The vault does not show it.
+    pub async fn vault_key(&self, kid: &str) -> Result<serde_json::Value, StartError> {
+        let first = self.world.groups().first().ok_or_else(|| missing("group"))?;
+        owner::vault_key(&self.world, first.name(), self.group.places(), kid).await
     }
 
     /// Stops the group, then the world. Says which roles did not end well.
@@ -199,6 +229,7 @@ struct Inside {
     keys_file: PathBuf,
     log_recipients: String,
     port: u16,
+    variables: Vec<(RoleName, &'static str, String)>,
 }
 
 fn places(
@@ -207,7 +238,7 @@ fn places(
     folder: PathBuf,
     inside: Inside,
 ) -> Result<Places, StartError> {
-    let Inside { upstream, upstream_key, keys_file, log_recipients, port } = inside;
+    let Inside { upstream, upstream_key, keys_file, log_recipients, port, variables } = inside;
     Ok(Places {
         folder,
         device: group.device_path().to_owned(),
@@ -218,9 +249,11 @@ fn places(
         tls_roots: world.folder().join("tls-ca.pem"),
         upstream,
         upstream_key,
+        owner_kid: owner::KID.to_owned(),
         keys_file,
         log_recipients,
         port,
+        variables,
     })
 }
 
@@ -263,6 +296,7 @@ fn keys_in_vault() -> Result<Vec<KeySpec>, StartError> {
     let keys = json!([
         {"name": "example-rsa", "kty": "RSA-HSM", "key_size": 2048, "release_policy": policy},
         {"name": "example-ec", "kty": "EC-HSM", "crv": "P-256", "release_policy": policy},
+        {"name": owner::KID, "kty": "EC-HSM", "crv": "P-256", "release_policy": policy},
     ]);
     serde_json::from_value(keys).map_err(malformed)
 }
@@ -303,11 +337,12 @@ fn reader(folder: &Path) -> Result<String, StartError> {
     Ok(identity.to_public().to_string())
 }
 
-fn write_policy(path: &Path, host_data: &[u8; 32]) -> std::io::Result<()> {
+fn write_policy(path: &Path, host_data: &[u8; 32], owner: &OwnerKey) -> std::io::Result<()> {
     let text = format!(
         "# Reference values of the simulated group. What is not here is as strict as it can be.\n\
-         host_data = [\"{}\"]\n",
-        hex::encode(host_data)
+         host_data = [\"{}\"]\nowner_key = \"{}\"\n",
+        hex::encode(host_data),
+        owner.to_text()
     );
     std::fs::write(path, text)
 }

@@ -55,16 +55,23 @@ fn containers(template: &Value) -> BTreeMap<&str, &Value> {
 }
 
 /// Variables that the template leaves out although they are measured, and why that is right.
-const LEFT_OUT: [(&str, &str); 8] = [
+const LEFT_OUT: [(&str, &str); 12] = [
     (
         "API_KEYS_FILE",
         "a keys file on a mounted share is attacker input; it is for people who move over",
+    ),
+    ("CLIENT_ANCHORS_FILE", "AMD's and Microsoft's roots are believed"),
+    (
+        "CLIENT_POLICY_FILE",
+        "keys for attested clients are in a keys file, which the template does not use",
     ),
     ("ATTEST_MAA_HOSTS", "the configured instance is enough"),
     ("SKR_VAULT_HOSTS", "Azure's vaults are allowed by their domain"),
     ("SSL_CERT_FILE", "the public web's authorities are believed"),
     ("TLS_CERT_FILE", "the key is made in the group"),
+    ("TLS_CERT_ROTATION", "half of a certificate's life is right"),
     ("TLS_KEY_FILE", "the key is made in the group"),
+    ("TLS_KID", "the key is made in the group"),
     ("UVM_SECURITY_CONTEXT_DIR", "set by the platform"),
     ("KEY_VAULT_URL", "only where a role has no default for it"),
 ];

@@ -54,6 +54,7 @@ fn who_may_know_whom() {
         match name {
             "proto" | "attestation" | "service" | "sim" => vec![],
             "client" => vec!["attestation"],
+            "python" => vec!["attestation", "client"],
             role if ROLES.contains(&role) => LEAVES.to_vec(),
             "stack" => ours.iter().copied().collect(),
             other => panic!("{other}: say here what it may know"),

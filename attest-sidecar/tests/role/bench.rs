@@ -4,11 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use attest_sidecar::AttestSidecar;
+use attestation::merkle::Inclusion;
 use attestation::policy::Hex;
-use attestation::{Anchors, Evidence, Expect, Policy, appraise, binding, danger, verify};
+use attestation::{
+    Anchors, Evidence, Expect, Policy, ReportData, appraise, binding, danger, verify,
+};
 use proto::attest::attest_client::AttestClient;
 use proto::attest::evidence_request::Purpose;
-use proto::attest::{EvidenceReply, EvidenceRequest, TlsCertificate, TlsChannel};
+use proto::attest::{
+    EvidenceReply, EvidenceRequest, ProveChannelsReply, ProveChannelsRequest, TlsCertificate,
+    TlsChannel,
+};
 use service::env::Environment;
 use service::{Process, Role, Shutdown};
 use sim::pki::amd::AmdAuthority;
@@ -108,13 +114,22 @@ impl Bench {
         Ok(self.client.clone().get_evidence(request).await?.into_inner())
     }
 
+    /// Evidence for connections.
+    pub(crate) async fn prove(
+        &self,
+        channels: Vec<TlsChannel>,
+    ) -> Result<ProveChannelsReply, tonic::Status> {
+        let request = ProveChannelsRequest { channels };
+        Ok(self.client.clone().prove_channels(request).await?.into_inner())
+    }
+
     /// Evidence for a certificate is genuine, acceptable and bound; says its reported TCB.
     pub(crate) async fn holds(&self) -> [u8; 8] {
         let purpose =
             Purpose::TlsCertificate(TlsCertificate { spki_sha256: vec![3; 32], not_after: 77 });
         let reply = self.evidence(purpose).await.unwrap();
-        let verified =
-            verify(&evidence(&reply), &self.anchors(), now()).unwrap_or_else(|rejected| {
+        let verified = verify(&evidence(reply.evidence.as_ref()), &self.anchors(), now())
+            .unwrap_or_else(|rejected| {
                 panic!("{rejected}: {:#?}", rejected.failures().collect::<Vec<_>>())
             });
         let reported = verified.value().report.reported_tcb();
@@ -122,6 +137,15 @@ impl Bench {
         let appraised = appraise(verified, &self.policy(), &bound).ok().unwrap();
         assert_eq!(appraised.endorsement().unwrap().value().svn, 104);
         reported
+    }
+
+    /// Evidence is complete, genuine to whoever believes this world, and to nobody else, and says this.
+    pub(crate) fn covers(&self, evidence: &Evidence, report_data: &ReportData) {
+        assert!(evidence.uvm.is_some() && evidence.cce_policy.is_some());
+        let verified = verify(evidence, &self.anchors(), now()).unwrap();
+        assert!(appraise(verified, &self.policy(), &Expect::Value(*report_data)).is_ok());
+        let rejected = verify(evidence, &Anchors::production(), now()).err().unwrap();
+        assert_eq!(rejected.failures().next().unwrap().check.id, "C1");
     }
 
     pub(crate) async fn stop(self) {
@@ -135,8 +159,8 @@ pub(crate) fn now() -> u64 {
     service::clock::unix_now()
 }
 
-pub(crate) fn evidence(reply: &EvidenceReply) -> Evidence {
-    let parts = reply.evidence.clone().unwrap();
+pub(crate) fn evidence(parts: Option<&proto::attest::Evidence>) -> Evidence {
+    let parts = parts.unwrap().clone();
     let optional = |bytes: Vec<u8>| (!bytes.is_empty()).then_some(bytes);
     Evidence {
         report: parts.report,
@@ -146,6 +170,11 @@ pub(crate) fn evidence(reply: &EvidenceReply) -> Evidence {
         uvm: optional(parts.uvm),
         cce_policy: optional(parts.cce_policy),
     }
+}
+
+pub(crate) fn inclusion(place: &proto::attest::Inclusion) -> Inclusion {
+    let path = place.path.iter().map(|hash| hash.as_slice().try_into().unwrap()).collect();
+    Inclusion { index: place.index, size: place.size, path }
 }
 
 pub(crate) fn channel() -> TlsChannel {

@@ -11,9 +11,8 @@ use std::num::NonZeroU32;
 use attestation::maa::{
     AciExpectations, GuestExpectations, Issuer, Jwks, UvmExpectations, appraise_aci, verify_token,
 };
-use attestation::merkle::Inclusion;
 use attestation::policy::Hex;
-use attestation::{Anchors, Binding, Expect, Trust, appraise, crypto, runtime_data, verify};
+use attestation::{Binding, Expect, Trust, crypto, runtime_data};
 use proto::attest::evidence_request::Purpose;
 use proto::attest::token_request::Runtime;
 use proto::attest::{
@@ -26,7 +25,7 @@ use sim::uvm::UvmForm;
 use sim::world::WorldConfig;
 use tonic::Code;
 
-use crate::bench::{Bench, channel, evidence, now};
+use crate::bench::{Bench, channel, evidence, inclusion, now};
 
 #[tokio::test]
 async fn every_form_of_endorsement_convinces_a_verifier() {
@@ -46,39 +45,36 @@ async fn evidence_is_complete_genuine_and_bound_to_its_purpose() {
 
     let log_key =
         LogKey { public_key: vec![9; 91], boot_id: vec![6; 16], recipients_sha256: vec![7; 32] };
-    for (purpose, expected) in [
-        (
-            Purpose::TlsChannel(channel()),
-            Binding::TlsChannel {
-                nonce: [1; 32],
-                exporter: [2; 32],
-                spki_sha256: [3; 32],
-                certificate_sha256: [4; 32],
-                manifest_sha256: [5; 32],
-            },
-        ),
-        (
-            Purpose::LogKey(log_key),
-            Binding::LogKey {
-                public_key: vec![9; 91],
-                boot_id: [6; 16],
-                recipients_sha256: [7; 32],
-            },
-        ),
-    ] {
-        let reply = bench.evidence(purpose).await.unwrap();
-        let proof = reply.inclusion.clone().unwrap();
-        let path = proof.path.into_iter().map(|hash| hash.try_into().unwrap()).collect();
-        let inclusion = Inclusion { index: proof.index, size: proof.size, path };
-        let evidence = evidence(&reply);
-        assert!(evidence.uvm.is_some() && evidence.cce_policy.is_some());
+    let expected =
+        Binding::LogKey { public_key: vec![9; 91], boot_id: [6; 16], recipients_sha256: [7; 32] };
+    let reply = bench.evidence(Purpose::LogKey(log_key)).await.unwrap();
+    let inclusion = inclusion(reply.inclusion.as_ref().unwrap());
+    bench.covers(&evidence(reply.evidence.as_ref()), &expected.report_data(&inclusion).unwrap());
+    bench.stop().await;
+}
 
-        let verified = verify(&evidence, &bench.anchors(), now()).unwrap();
-        let bound = Expect::Value(expected.report_data(&inclusion).unwrap());
-        assert!(appraise(verified, &bench.policy(), &bound).is_ok());
-
-        let rejected = verify(&evidence, &Anchors::production(), now()).err().unwrap();
-        assert_eq!(rejected.failures().next().unwrap().check.id, "C1");
+#[tokio::test]
+async fn one_report_proves_many_connections_and_each_by_its_own_place() {
+    let bench = Bench::start().await;
+    bench.holds().await;
+    let channels: Vec<_> = (0..5).map(|n| TlsChannel { nonce: vec![n; 32], ..channel() }).collect();
+    let before = bench.group().processor().reports();
+    let reply = bench.prove(channels).await.unwrap();
+    assert_eq!(bench.group().processor().reports(), before + 1);
+    let evidence = evidence(reply.evidence.as_ref());
+    assert_eq!(reply.inclusions.len(), 5);
+    for (n, place) in (0..).zip(&reply.inclusions) {
+        let place = inclusion(place);
+        let connection = |nonce| Binding::TlsChannel {
+            nonce: [nonce; 32],
+            exporter: [2; 32],
+            spki_sha256: [3; 32],
+            certificate_sha256: [4; 32],
+            manifest_sha256: [5; 32],
+        };
+        bench.covers(&evidence, &connection(n).report_data(&place).unwrap());
+        let other = connection(n + 1).report_data(&place).unwrap();
+        assert_ne!(connection(n).report_data(&place).unwrap(), other, "a place is one binding's");
     }
     bench.stop().await;
 }
@@ -90,8 +86,12 @@ async fn requests_that_are_not_typed_right_are_refused() {
     let long =
         LogKey { public_key: vec![1; 129], boot_id: vec![6; 16], recipients_sha256: vec![7; 32] };
     let empty = LogKey { public_key: vec![], ..long.clone() };
-    for purpose in [Purpose::TlsChannel(short), Purpose::LogKey(long), Purpose::LogKey(empty)] {
+    for purpose in [Purpose::LogKey(long), Purpose::LogKey(empty)] {
         let status = bench.evidence(purpose).await.err().unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    }
+    for channels in [vec![], vec![channel(), short], vec![channel(); 4097]] {
+        let status = bench.prove(channels).await.err().unwrap();
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     }
     let mut client = bench.client.clone();
@@ -143,8 +143,7 @@ async fn certificates_of_another_tcb_or_machine_are_never_handed_out() {
     bench.holds().await;
     // The firmware moved, and the source lags behind: it still has the old certificate.
     bench.group().device_faults().until_cleared(DeviceFault::OldTcb);
-    let purpose = Purpose::TlsChannel(channel());
-    let status = bench.evidence(purpose).await.err().unwrap();
+    let status = bench.prove(vec![channel()]).await.err().unwrap();
     assert_eq!(status.code(), Code::Unavailable);
     let text = status.message();
     assert!(text.contains("doesn't match Certificate TCB value"), "{text}");
@@ -158,7 +157,7 @@ async fn a_device_that_fails_says_so_and_the_next_report_is_fine() {
     for fault in [DeviceFault::Status { status: 0x16 }, DeviceFault::CloseMidAnswer] {
         let device = bench.group().device_faults();
         device.until_cleared(fault.clone());
-        let status = bench.evidence(Purpose::TlsChannel(channel())).await.err().unwrap();
+        let status = bench.prove(vec![channel()]).await.err().unwrap();
         assert_eq!(status.code(), Code::Unavailable, "{fault:?}");
         assert!(status.message().contains("failed to retrieve attestation report"), "{status}");
         device.clear();
@@ -180,7 +179,7 @@ async fn descriptors_do_not_grow_with_reports() {
     let before = open();
     assert!(before > 1, "the listener and a connection");
     for _ in 0..200 {
-        bench.evidence(Purpose::TlsChannel(channel())).await.unwrap();
+        bench.prove(vec![channel()]).await.unwrap();
     }
     assert!(open() <= before, "{before} sockets became {}", open());
     bench.stop().await;

@@ -13,7 +13,7 @@ fn certificate() -> Purpose {
 }
 
 async fn revocation_list(bench: &Bench) -> Option<Vec<u8>> {
-    evidence(&bench.evidence(certificate()).await.unwrap()).crl
+    evidence(bench.evidence(certificate()).await.unwrap().evidence.as_ref()).crl
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_revocation_list_that_is_missing_late_or_wrong_never_holds_evidence_up
             calls() >= enough
         })
         .await;
-        let whole = evidence(&bench.evidence(certificate()).await.unwrap());
+        let whole = evidence(bench.evidence(certificate()).await.unwrap().evidence.as_ref());
         assert!(whole.crl.is_none(), "{fault:?}");
         assert!(verify(&whole, &bench.anchors(), now()).is_ok());
 

@@ -186,7 +186,7 @@ async fn security_patch_levels_above_127_are_read_as_they_are() {
         };
         let bench = Bench::with(source, change, |_| {}).await;
         assert_eq!(bench.holds().await[7], 0xd5);
-        let vek = evidence(&bench.evidence(certificate()).await.unwrap()).vek;
+        let vek = evidence(bench.evidence(certificate()).await.unwrap().evidence.as_ref()).vek;
         // INTEGER 213 in DER has a leading zero byte.
         assert!(vek.windows(4).any(|bytes| bytes == [0x02, 0x02, 0x00, 0xd5]), "{source}");
         bench.stop().await;
@@ -302,7 +302,7 @@ async fn when_every_source_fails_the_error_says_which_why_and_what_to_do() {
         },
     )
     .await;
-    let status = bench.evidence(Purpose::TlsChannel(channel())).await.err().unwrap();
+    let status = bench.prove(vec![channel()]).await.err().unwrap();
     assert_eq!(status.code(), Code::Unavailable);
     for part in [
         "thim: ",

@@ -37,14 +37,19 @@ pub(crate) fn authenticity() -> impl Iterator<Item = Check> {
         .chain(ids(&leaf::CHECKS))
 }
 
+/// Every check of a guest, in the order of a verdict: of its evidence, and of the endorsement that comes with it.
+pub fn guest() -> impl Iterator<Item = Check> {
+    let acceptance = acceptance::TABLES.into_iter().flat_map(ids);
+    authenticity().chain(acceptance).chain(ids(&endorsement::CHECKS))
+}
+
 /// Every check of every table, for documentation.
 pub fn all() -> impl Iterator<Item = Check> {
-    let guest = acceptance::TABLES.into_iter().flat_map(ids).chain(ids(&endorsement::CHECKS));
     let claims = ids(&claims::CHECKS).chain(ids(&claims_aci::CHECKS));
     let token = ids(&token::CHECKS).chain(claims).chain(ids(&claims_cvm::CHECKS));
     let vtpm = [vtpm::HCL, vtpm::QUOTE].into_iter();
     let vtpm = vtpm.chain(ids(&vtpm::AUTHENTICITY)).chain(ids(&vtpm::ACCEPTANCE));
-    authenticity().chain(guest).chain(token).chain(vtpm)
+    guest().chain(token).chain(vtpm)
 }
 
 /// Judges against a value, or says why nobody does.

@@ -119,6 +119,17 @@ fn the_manifest_is_one_of_this_service() {
 }
 
 #[test]
+fn a_manifest_names_a_bounded_number_of_roles() {
+    for (roles, expected) in [(64, None), (65, Some(ConnectionError::Manifest))] {
+        let mut manifest = manifest();
+        for role in 0..roles {
+            manifest["config"][role.to_string()] = Value::Null;
+        }
+        assert_eq!(judged(&proof(&manifest)).err(), expected, "{roles}");
+    }
+}
+
+#[test]
 fn the_owners_word_is_about_this_report_and_manifest() {
     let owner = Owner::new(7);
     let mut signed = proof(&manifest());

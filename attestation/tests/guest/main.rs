@@ -8,6 +8,7 @@
 )]
 
 mod case;
+mod client;
 mod connection;
 mod endorser;
 mod pki;

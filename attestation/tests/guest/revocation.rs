@@ -223,6 +223,22 @@ fn an_endorser_looks_at_every_new_list() {
     assert!(!judged(&evidence));
 }
 
+/// The list that came with the chain is remembered, for itself alone.
+#[test]
+fn an_endorser_with_a_list_reads_another_one() {
+    let case = Case::milan();
+    let mut evidence = case.evidence();
+    evidence.crl = Some(case.list().issue());
+    let endorser = Endorser::of(&evidence, &case.anchors()).ok().unwrap();
+    let judged = |evidence: &Evidence| {
+        let verified = endorser.verify(evidence, NOW).unwrap();
+        appraise(verified, &case.policy, case.demand.clone()).is_ok()
+    };
+    assert!(judged(&evidence));
+    evidence.crl = Some(List { revoked: vec![65537], ..case.list() }.issue());
+    assert!(!judged(&evidence));
+}
+
 #[test]
 fn a_root_that_may_not_sign_lists_still_signs_certificates() {
     let mut case = Case::milan();

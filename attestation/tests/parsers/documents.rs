@@ -12,8 +12,8 @@ use attestation::product::Product;
 use attestation::report::{self, Report};
 use attestation::tpm::{self, Quote};
 use attestation::vek::Vek;
-use attestation::wire::{Manifest, VerifyAnswer, VerifyRequest};
-use attestation::{Anchors, Evidence, Policy, json, verify};
+use attestation::wire::{ClientProof, Manifest, VerifyAnswer, VerifyRequest};
+use attestation::{Anchors, Evidence, Policy, json, policy_file, verify};
 
 use super::case::{Case, NOW};
 use super::{Entry, text, vtpm, world};
@@ -144,6 +144,9 @@ fn bundles() -> Vec<Vec<u8>> {
 fn read_wire(bytes: &[u8]) {
     black_box(serde_json::from_slice::<VerifyRequest>(bytes).is_ok());
     black_box(serde_json::from_slice::<Manifest>(bytes).is_ok());
+    if let Ok(proof) = serde_json::from_slice::<ClientProof>(bytes) {
+        black_box(attestation::merkle::Inclusion::try_from(&proof.merkle).is_ok());
+    }
     if let Ok(answer) = serde_json::from_slice::<VerifyAnswer>(bytes) {
         let inclusion = attestation::merkle::Inclusion::try_from(&answer.merkle);
         black_box(inclusion.ok().and_then(|inclusion| inclusion.root(bytes)));
@@ -154,6 +157,12 @@ fn wire() -> Vec<Vec<u8>> {
     vec![
         answer().to_string().into_bytes(),
         format!("{{\"nonce\":\"{}\",\"token\":true}}", "A".repeat(43)).into_bytes(),
+        serde_json::json!({
+            "v": 1, "key_id_sha256": "A".repeat(43), "evidence": {},
+            "merkle": {"index": 0, "size": 1, "path": []},
+        })
+        .to_string()
+        .into_bytes(),
     ]
 }
 
@@ -181,7 +190,7 @@ fn read_log_record(bytes: &[u8]) {
 }
 
 fn read_policy(bytes: &[u8]) {
-    let Ok(policy) = serde_json::from_slice::<Policy>(bytes) else { return };
+    let Ok(policy) = policy_file::parse(text(bytes)) else { return };
     let written = serde_json::to_vec(&policy).unwrap_or_default();
     assert!(serde_json::from_slice::<Policy>(&written).is_ok_and(|again| again == policy));
 }
@@ -192,7 +201,9 @@ pub(super) fn policies() -> Vec<Vec<u8>> {
         "guest_policy":{"required":["single-socket"]},"endorsement":{"issuers":[],"minimum_svn":22},
         "minimum_tcb":{"milan":{"bootloader":4,"tee":0,"snp":24,"microcode":219}},
         "firmware":{"minimum":{"major":1,"minor":55,"build":29}},"minimum_mitigation":3}"#;
-    vec![own, loose.to_vec(), br#"{"host_data":[]}"#.to_vec()]
+    let toml = b"host_data = { unchecked = \"a seed\" }\nvmpl = 3\n[minimum_tcb.milan]\nbootloader = 4\ntee = 0\n\
+        snp = 24\nmicrocode = 219\n[guest_policy]\nrequired = [\"single-socket\"]\n";
+    vec![own, loose.to_vec(), br#"{"host_data":[]}"#.to_vec(), toml.to_vec()]
 }
 
 /// What is read strictly is read by everybody else as the same.

@@ -33,6 +33,21 @@ fn an_issuer_that_was_not_chosen_fails_j1_alone() {
     }
 }
 
+/// A verdict that no issuer stands behind names the weakest trust that could have.
+#[test]
+fn without_an_issuer_the_verdict_is_production_only_if_every_issuer_is() {
+    let token = mint().token(&times());
+    let other = |trust| Issuer { url: "https://other".to_owned(), trust, ..mint().issuer() };
+    let trust = |issuers: &[Issuer]| match verify_token(&token, issuers, NOW) {
+        Err(TokenError::Rejected(rejected)) => rejected.trust,
+        _ => panic!("nobody signed it"),
+    };
+    let (real, made) = (other(Trust::Production), other(Trust::NotProduction));
+    assert_eq!(trust(&[real.clone(), real.clone()]), Trust::Production);
+    assert_eq!(trust(&[real, made.clone()]), Trust::NotProduction);
+    assert_eq!(trust(&[made]), Trust::NotProduction);
+}
+
 #[test]
 fn among_several_issuers_only_the_named_ones_keys_count() {
     let other = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use attestation::policy::Hex;
-use attestation::{Anchors, Expect, Policy, danger, json};
+use attestation::{Anchors, Expect, Policy, danger, policy_file};
 use clap::Args;
 
 use super::Failure;
@@ -77,7 +77,7 @@ impl GroupOptions {
         let Some(path) = &self.policy else {
             return Ok(Policy::for_host_data(if given { digests } else { otherwise }));
         };
-        let mut policy = parse(&text_of(path)?, path)?;
+        let mut policy = policy_from(path)?;
         if given {
             policy.host_data = digests;
         }
@@ -85,16 +85,14 @@ impl GroupOptions {
     }
 }
 
+/// The policy in a file.
+pub(super) fn policy_from(path: &Path) -> Result<Policy, Failure> {
+    parse(&text_of(path)?, path)
+}
+
 fn parse(text: &str, path: &Path) -> Result<Policy, Failure> {
-    let parsed = if text.trim_start().starts_with('{') {
-        // Of two rows for one generation, say, serde would take the last.
-        json::parse(text.as_bytes())
-            .map_err(|error| error.to_string())
-            .and_then(|value| serde_json::from_value(value).map_err(|error| error.to_string()))
-    } else {
-        toml::from_str(text).map_err(|error| error.to_string())
-    };
-    parsed.map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))
+    policy_file::parse(text)
+        .map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))
 }
 
 /// The longest policy or set of anchors that is read, in bytes.
@@ -104,55 +102,4 @@ fn text_of(path: &Path) -> Result<String, Failure> {
     let bytes = offline::read(path, MAX_LENGTH).map_err(|error| Failure::unusable(&error))?;
     String::from_utf8(bytes)
         .map_err(|_| Failure::Unusable(format!("{} is not text", path.display())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_says_everything_or_why_not() {
-        let path = Path::new("policy.toml");
-        let whole = format!(
-            "host_data = [\"{}\"]\nminimum_tcb = {{ unchecked = \"a test\" }}\n",
-            "00".repeat(32)
-        );
-        let policy = parse(&whole, path).unwrap();
-        assert_eq!(policy.host_data, Expect::Value(vec![Hex([0; 32])]));
-        assert_eq!(policy.minimum_tcb, Expect::unchecked("a test"));
-        assert_eq!(policy.vmpl, Expect::Value(0));
-
-        for (text, names) in [
-            ("minimum_tcb = { unchecked = \"x\" }", "host_data"),
-            (&format!("{whole}hostdata = []"), "hostdata"),
-            ("host_data = [\"zz\"]\nminimum_tcb = { unchecked = \"x\" }", "host_data"),
-            ("host_data = { unchecked = \" \" }\nminimum_tcb = { unchecked = \"x\" }", "host_data"),
-            (
-                "host_data = []\nminimum_tcb = { unchecked = \"x\", milan = { bootloader = 9, tee = 9, \
-                 snp = 9, microcode = 9 } }",
-                "minimum_tcb",
-            ),
-        ] {
-            let Err(Failure::Unusable(why)) = parse(text, path) else { panic!("{text}") };
-            assert!(why.contains(names), "{why}");
-        }
-        let silent = parse("host_data = []", path).unwrap();
-        let built_in = Policy::for_host_data(Expect::Value(vec![]));
-        assert_eq!(silent, built_in, "what is not said is as strict as it can be");
-
-        // As the documentation of `attestation::policy` has it.
-        let parts = "host_data = []\nvmpl = { unchecked = \"a paravisor\" }\n[minimum_tcb.milan]\n\
-                     bootloader = 4\ntee = 0\nsnp = 24\nmicrocode = 219\n[guest_policy]\n\
-                     required = [\"single-socket\"]\n[firmware]\n\
-                     minimum = { major = 1, minor = 55, build = 29 }\n[revocation]\n\
-                     list = \"required\"\n";
-        assert!(parse(parts, path).is_ok());
-
-        let json = r#"{"host_data":{"unchecked":"looking"},"minimum_tcb":{"milan":{"bootloader":3,"tee":0,"snp":8,"microcode":115}}}"#;
-        assert!(parse(json, path).is_ok());
-        let row =
-            |level| format!(r#""milan":{{"bootloader":{level},"tee":0,"snp":0,"microcode":0}}"#);
-        let twice = format!(r#"{{"host_data":[],"minimum_tcb":{{{},{}}}}}"#, row(9), row(0));
-        assert!(parse(&twice, path).is_err(), "a row that stands twice");
-    }
 }

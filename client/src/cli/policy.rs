@@ -1,10 +1,11 @@
 //! `pmc policy init`: the reference values of a deployment, strict, in a file to read and to keep.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use attestation::connection::demand;
+use attestation::bundle::Bundle;
+use attestation::connection::{demand, manifest};
+use attestation::owner::OwnerKey;
 use attestation::policy::{EndorsementPolicy, Expect, Generation, Hex, MinimumTcb, Policy};
 use attestation::tcb::Tcb;
 use attestation::uvm::Endorsement;
@@ -14,9 +15,10 @@ use clap::{Args, Subcommand};
 use super::expectations::Roots;
 use super::subject::{Found, Subject};
 use super::verify::time_of;
-use super::{Failure, print};
+use super::{Failure, new_file, print};
 use crate::causes::printable;
 use crate::clock;
+use crate::identity::owner_of;
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
@@ -65,9 +67,7 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
     let text = text(&policy, anchors.trust()).map_err(|error| Failure::unusable(&error))?;
     match &options.out {
         None => print(&text),
-        Some(path) => std::fs::File::create_new(path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))?,
+        Some(path) => new_file::write(path, &text)?,
     }
     match refused {
         None => Ok(()),
@@ -79,8 +79,35 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
     }
 }
 
+/// What a proof of a connection shows.
+pub(super) struct Drawn {
+    /// Accepts this deployment alone.
+    pub(super) policy: Policy,
+    /// Why it refuses the deployment all the same.
+    pub(super) refused: Option<Rejected>,
+    /// The guest.
+    pub(super) guest: Guest,
+    /// The owner's key, if it signed the proof.
+    pub(super) owner: Option<OwnerKey>,
+}
+
+/// The policy that a proof of a connection draws up.
+pub(super) fn drawn_from(bundle: &Bundle, anchors: &Anchors, at: u64) -> Result<Drawn, Failure> {
+    let answer = &bundle.answer;
+    let evidence =
+        Evidence::from_json(&answer.evidence).map_err(|error| Failure::unusable(&error))?;
+    let demand = demand(answer, &bundle.observed()).map_err(|error| Failure::refused(&error))?;
+    let (policy, refused) = drawn_up(&evidence, anchors, demand, at)?;
+    let verified = verify(&evidence, anchors, at).map_err(|error| Failure::refused(&error))?;
+    let guest = verified.value().clone();
+    let manifest = manifest(answer).ok();
+    let report_data = guest.report.report_data();
+    let owner = manifest.and_then(|manifest| owner_of(&manifest, answer, &report_data));
+    Ok(Drawn { policy, refused, guest, owner })
+}
+
 /// Whether the evidence is about another connection than the one it came on.
-fn is_elsewhere(rejected: &Rejected) -> bool {
+pub(super) fn is_elsewhere(rejected: &Rejected) -> bool {
     rejected.failures().any(|finding| matches!(finding.check.id, "B1" | "B2" | "B3"))
 }
 
@@ -136,7 +163,7 @@ fn built_in_minimum(generation: Generation) -> Tcb {
 }
 
 /// The file's text: what differs from the built-in policy, and who is meant.
-fn text(policy: &Policy, trust: Trust) -> Result<String, toml::ser::Error> {
+pub(super) fn text(policy: &Policy, trust: Trust) -> Result<String, toml::ser::Error> {
     let built_in = toml::Table::try_from(Policy::for_host_data(Expect::Value(Vec::new())))?;
     let mut chosen = toml::Table::try_from(policy)?;
     chosen.retain(|name, value| name == "host_data" || built_in.get(name) != Some(value));

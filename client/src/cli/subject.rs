@@ -8,8 +8,9 @@ use attestation::{Anchors, Evidence, Expect, Policy};
 use clap::Args;
 
 use super::{Failure, runtime};
-use crate::connection::{Connector, Target};
+use crate::connection::Connector;
 use crate::offline::{self, Parts};
+use crate::target::Target;
 
 /// Options that say what.
 #[derive(Debug, Args)]
@@ -67,7 +68,7 @@ impl Subject {
     /// Asks the server, or reads the files. Nothing is judged.
     pub(super) fn find(&self, anchors: &Anchors) -> Result<Found, Failure> {
         match (&self.url, &self.evidence, &self.report, &self.certs) {
-            (Some(target), ..) => recorded(target, anchors),
+            (Some(target), ..) => Ok(Found::Proof(Box::new(recorded(target, anchors)?))),
             (None, Some(file), ..) => {
                 let bytes = offline::read(file, bundle::MAX_LENGTH)
                     .map_err(|error| Failure::unusable(&error))?;
@@ -92,10 +93,11 @@ impl Subject {
     }
 }
 
-fn recorded(target: &Target, anchors: &Anchors) -> Result<Found, Failure> {
+/// The proof of a new connection to a server, not judged.
+pub(super) fn recorded(target: &Target, anchors: &Anchors) -> Result<Bundle, Failure> {
     // The proof is judged by whoever asked for it; a connector has to hold some policy, and this accepts nobody.
     let nobody = Policy::for_host_data(Expect::Value(Vec::new()));
     let connector = Connector::new(target.clone(), anchors.clone(), nobody);
     let bundle = runtime()?.block_on(connector.record());
-    Ok(Found::Proof(Box::new(bundle.map_err(|error| Failure::refused(&error))?)))
+    bundle.map_err(|error| Failure::refused(&error))
 }

@@ -1,23 +1,12 @@
-//! A verdict as people read it, and as programs do.
+//! A verdict as people read it.
 
 use std::fmt::Write as _;
 
-use attestation::{Finding, Outcome, Trust};
-use serde_json::{Value, json};
+use attestation::{Finding, Outcome};
 
 use super::{Failure, print};
-use crate::causes::{printable, printable_json};
-
-/// What is printed.
-pub(super) struct Verdict<'a> {
-    pub(super) accepted: bool,
-    pub(super) trust: Trust,
-    /// When certificates were judged, in Unix seconds.
-    pub(super) at: u64,
-    pub(super) findings: &'a [Finding],
-    /// Facts beside the checks: name and value.
-    pub(super) facts: Vec<(&'static str, Value)>,
-}
+use crate::causes::printable;
+use crate::verdict::Verdict;
 
 impl Verdict<'_> {
     /// Prints it, as one JSON document or as a table, and says how the command ends.
@@ -47,22 +36,6 @@ impl Verdict<'_> {
             writeln!(out, "REFUSED: {failed} failed, {unchecked} unchecked")
         };
         out
-    }
-
-    /// The same as one JSON document.
-    fn json(&self) -> String {
-        let mut document = json!({
-            "verdict": if self.accepted { "accepted" } else { "refused" },
-            "anchors": self.trust.to_string(),
-            "at": self.at,
-            "checks": self.findings,
-        });
-        for (name, value) in &self.facts {
-            if let Some(object) = document.as_object_mut() {
-                object.insert((*name).replace(' ', "_"), value.clone());
-            }
-        }
-        printable_json(&format!("{document:#}\n"))
     }
 
     fn count(&self, of: impl Fn(&Outcome) -> bool) -> usize {

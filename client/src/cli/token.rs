@@ -11,8 +11,8 @@ use clap::Args;
 
 use super::Failure;
 use super::expectations::GroupOptions;
-use super::table::Verdict;
 use super::verify::time_of;
+use crate::verdict::Verdict;
 use crate::{clock, offline};
 
 /// The longest runtime data that is read, in bytes.

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use attestation::bundle::Bundle;
-use attestation::connection::{ConnectionError, judge};
+use attestation::connection::{ConnectionError, judge, manifest};
 use attestation::policy::Hex;
-use attestation::wire::Manifest;
 use attestation::{
     Anchors, Appraised, Evidence, Expect, Finding, Policy, Rejected, appraise, verify,
 };
@@ -17,8 +16,8 @@ use time::format_description::well_known::Rfc3339;
 use super::Failure;
 use super::expectations::Expectations;
 use super::subject::{Found, Subject};
-use super::table::Verdict;
 use crate::clock;
+use crate::verdict::Verdict;
 
 /// Options of `pmc verify`.
 #[derive(Debug, Args)]
@@ -73,7 +72,7 @@ fn proof(
     policy: &Policy,
     at: u64,
 ) -> Result<(), Failure> {
-    let manifest: Option<Manifest> = serde_json::from_slice(&bundle.answer.manifest).ok();
+    let manifest = manifest(&bundle.answer).ok();
     let mut facts = vec![("endpoint", json!(bundle.endpoint)), ("taken at", json!(bundle.time))];
     facts.extend(options.subject.hearsay().map(|who| ("observed by", json!(who))));
     facts.extend(manifest.map(|manifest| ("manifest", json!(manifest))));

@@ -4,6 +4,7 @@
 //! It listens on loopback only. Bodies flow through both ways as they come; when the client goes away, its
 //! request to the server is cancelled.
 
+mod gate;
 mod refusal;
 
 use std::convert::Infallible;
@@ -11,22 +12,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attestation::connection::ProvenConnection;
+use bytes::Bytes;
 use http::header::{
-    ALT_SVC, CONNECTION, HOST, HeaderName, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    REFRESH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, REFERER, REFRESH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, Request, Response};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::connection::{ConnectError, Connector, RequestBody, Target, Unanswered};
+use crate::attested::AttestedClient;
+use crate::connection::RequestBody;
+use crate::forwarder::gate::Admitted;
 use crate::forwarder::refusal::Refusal;
-use crate::pool::Pool;
+use crate::target::Target;
+
+pub use gate::{NotAToken, Token};
 
 /// Local connections that may be open at once.
 const MAX_CONNECTIONS: usize = 1024;
@@ -47,11 +52,18 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// The forwarder, listening and verified.
+/// A port on loopback. Nobody is answered on it before it is part of a [`Forwarder`].
+pub struct Port(TcpListener);
+
+/// The forwarder, listening; its client is verified.
 pub struct Forwarder {
     listener: TcpListener,
-    pool: Arc<Pool>,
-    proof: Arc<ProvenConnection>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: AttestedClient,
+    token: Option<Token>,
 }
 
 /// Why it does not start.
@@ -63,32 +75,28 @@ pub enum StartError {
     /// The address cannot be bound.
     #[error("cannot listen on {0}")]
     Bind(SocketAddr, #[source] std::io::Error),
-    /// The server is not the attested group that is meant.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
 }
 
-impl Forwarder {
-    /// Verifies the server first, then listens.
+impl Port {
+    /// Takes a port.
     ///
     /// # Errors
     ///
     /// [`StartError`].
-    pub async fn start(connector: Connector, listen: SocketAddr) -> Result<Self, StartError> {
+    pub async fn bind(listen: SocketAddr) -> Result<Self, StartError> {
         if !listen.ip().is_loopback() {
             return Err(StartError::NotLocal(listen));
         }
-        let connection = connector.connect().await?;
-        let listener =
-            TcpListener::bind(listen).await.map_err(|error| StartError::Bind(listen, error))?;
-        let proof = connection.proof().clone();
-        Ok(Self { listener, pool: Pool::with(connector, connection), proof })
+        let listener = TcpListener::bind(listen).await;
+        listener.map(Self).map_err(|error| StartError::Bind(listen, error))
     }
+}
 
-    /// The proof that it started with.
+impl Forwarder {
+    /// Listens on behalf of a client, whose server is verified. With a token, only for who knows it.
     #[must_use]
-    pub fn proof(&self) -> &ProvenConnection {
-        &self.proof
+    pub fn new(port: Port, client: AttestedClient, token: Option<Token>) -> Self {
+        Self { listener: port.0, shared: Arc::new(Shared { client, token }) }
     }
 
     /// Where it listens, with the port that the kernel chose.
@@ -110,12 +118,12 @@ impl Forwarder {
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let pool = self.pool.clone();
+            let shared = self.shared.clone();
             tokio::spawn(async move {
                 let _permit = permit;
                 let service = service_fn(|request| {
-                    let pool = pool.clone();
-                    async move { Ok::<_, Infallible>(answer(&pool, request).await) }
+                    let shared = shared.clone();
+                    async move { Ok::<_, Infallible>(shared.answer(request).await) }
                 });
                 // An error here is the local client's.
                 let _ = hyper::server::conn::http1::Builder::new()
@@ -128,30 +136,45 @@ impl Forwarder {
     }
 }
 
-async fn answer(pool: &Pool, request: Request<Incoming>) -> Response<RequestBody> {
-    match forward(pool, request).await {
-        Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
-        Err(refusal) => refusal.response(),
+impl Shared {
+    async fn answer(&self, request: Request<Incoming>) -> Response<RequestBody> {
+        match self.forward(request).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.response(),
+        }
+    }
+
+    async fn forward(&self, request: Request<Incoming>) -> Result<Response<RequestBody>, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let Admitted { prefix, path } = gate::admit(&parts, self.token.as_ref())?;
+        if parts.method == Method::GET && path.path() == "/attestation" {
+            return Ok(verdict(&self.client));
+        }
+        strip(&mut parts.headers);
+        // The URL of a page here, with the token in it.
+        parts.headers.remove(REFERER);
+        parts.uri = path.into();
+        let mut response = self.client.send(Request::from_parts(parts, body)).await?;
+        strip(response.headers_mut());
+        keep_here(response.headers_mut(), self.client.target(), &prefix)?;
+        *response.version_mut() = http::Version::HTTP_11;
+        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
     }
 }
 
-async fn forward(pool: &Pool, request: Request<Incoming>) -> Result<Response<Incoming>, Refusal> {
-    let local = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    if !local.is_some_and(is_loopback) {
-        return Err(Refusal::ForeignHost);
-    }
-    let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-    strip(request.headers_mut());
-    let mut response = send(pool, request).await?;
-    strip(response.headers_mut());
-    keep_here(response.headers_mut(), pool.connector().target())?;
-    *response.version_mut() = http::Version::HTTP_11;
-    Ok(response)
+/// How the server was last judged. The server's own page of that name says nothing that a local program could believe.
+fn verdict(client: &AttestedClient) -> Response<RequestBody> {
+    let body = Full::new(Bytes::from(client.verdict()));
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// A client that follows a redirect must not leave the forwarder with its prompt: a `Location` at the server itself
 /// becomes a path here, any other one is refused.
-fn keep_here(headers: &mut HeaderMap, server: &Target) -> Result<(), Refusal> {
+fn keep_here(headers: &mut HeaderMap, server: &Target, prefix: &str) -> Result<(), Refusal> {
     for name in [ALT_SVC, REFRESH] {
         headers.remove(name);
     }
@@ -162,33 +185,12 @@ fn keep_here(headers: &mut HeaderMap, server: &Target) -> Result<(), Refusal> {
     // Browsers and Node leave tabs away, so that "/<tab>/" begins a server's name.
     let plain = !path.contains(['\\', '\t']);
     if path.starts_with('/') && !path.starts_with("//") && plain {
-        headers.insert(LOCATION, path.parse().map_err(|_| Refusal::Elsewhere)?);
+        let here = format!("{prefix}{path}").parse().map_err(|_| Refusal::Elsewhere)?;
+        headers.insert(LOCATION, here);
         Ok(())
     } else {
         Err(Refusal::Elsewhere)
     }
-}
-
-/// Sends on an attested connection; once more on a new one if the first had just gone and not a byte was sent.
-async fn send(pool: &Pool, request: Request<RequestBody>) -> Result<Response<Incoming>, Refusal> {
-    let target = pool.connector().target();
-    match pool.sender().await?.send(target, request).await {
-        Ok(response) => Ok(response),
-        Err(Unanswered { unsent: None, .. }) => Err(Refusal::BrokenOff),
-        Err(Unanswered { unsent: Some(request), .. }) => {
-            let again = pool.sender().await?.send(target, request).await;
-            again.map_err(|_| Refusal::BrokenOff)
-        }
-    }
-}
-
-/// A page of the web whose name was made to resolve to loopback still sends its own name as Host.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    matches!(name, "127.0.0.1" | "localhost" | "[::1]")
 }
 
 fn strip(headers: &mut HeaderMap) {
@@ -214,10 +216,10 @@ mod tests {
         let kept = |location: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(LOCATION, location.parse().unwrap());
-            keep_here(&mut headers, &server).ok().map(|()| headers[LOCATION].clone())
+            keep_here(&mut headers, &server, "/token").ok().map(|()| headers[LOCATION].clone())
         };
-        assert_eq!(kept("/v1/x?y").unwrap(), "/v1/x?y");
-        assert_eq!(kept("https://group.example:8443/v1/x").unwrap(), "/v1/x");
+        assert_eq!(kept("/v1/x?y").unwrap(), "/token/v1/x?y");
+        assert_eq!(kept("https://group.example:8443/v1/x").unwrap(), "/token/v1/x");
         for elsewhere in [
             "http://group.example:8443/v1",
             "https://group.example:8443.evil.example/",
@@ -229,17 +231,6 @@ mod tests {
             "v1/relative",
         ] {
             assert_eq!(kept(elsewhere), None, "{elsewhere}");
-        }
-    }
-
-    #[test]
-    fn only_names_of_this_machine_are_local() {
-        for good in ["127.0.0.1:8787", "localhost", "localhost:1", "[::1]:8787", "[::1]"] {
-            assert!(is_loopback(good), "{good}");
-        }
-        for bad in ["evil.example", "evil.example:8787", "127.0.0.1.evil.example", "127.0.0.1@evil"]
-        {
-            assert!(!is_loopback(bad), "{bad}");
         }
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
+use crate::attested::CallError;
 use crate::causes::chain;
 use crate::connection::{ConnectError, RequestBody};
 
@@ -16,28 +17,47 @@ pub(super) enum Refusal {
     /// It came for another name.
     #[error("This forwarder answers requests for this machine only")]
     ForeignHost,
-    /// The server is not, or no longer, the attested group that is meant. Nothing was sent.
-    #[error("Nothing was sent: {}", chain(.0))]
-    Unproven(#[from] ConnectError),
+    /// A page of the web sent it.
+    #[error("This forwarder answers no pages of other origins")]
+    ForeignOrigin,
+    /// It does not begin with the token.
+    #[error(
+        "The path does not begin with this forwarder's token: use the base URL http://ADDRESS/TOKEN/v1"
+    )]
+    WrongToken,
+    /// Its target is no path.
+    #[error("The request names no path")]
+    NoPath,
+    /// It got no answer: the server is not, or no longer, the attested group that is meant, or the connection broke off.
+    #[error("{}", sentence(&chain(.0)))]
+    Unanswered(#[from] CallError),
     /// The server's answer would have sent the client away from here.
     #[error("The server's answer points to another server; it was not passed on")]
     Elsewhere,
-    /// The connection broke off while the request was under way.
-    #[error("The connection to the server broke off")]
-    BrokenOff,
 }
 
 impl Refusal {
-    pub(super) fn response(&self) -> Response<RequestBody> {
-        let (status, kind, code) = match self {
-            Self::ForeignHost => (StatusCode::FORBIDDEN, "invalid_request_error", "foreign_host"),
-            Self::Unproven(error) => {
-                let code = error.failed_check().unwrap_or("unproven");
-                (StatusCode::BAD_GATEWAY, "attestation_failed", code)
+    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::ForeignOrigin => {
+                (StatusCode::FORBIDDEN, "invalid_request_error", "foreign_origin")
             }
+            Self::WrongToken => (StatusCode::UNAUTHORIZED, "invalid_request_error", "wrong_token"),
+            Self::ForeignHost => (StatusCode::FORBIDDEN, "invalid_request_error", "foreign_host"),
+            Self::NoPath => (StatusCode::BAD_REQUEST, "invalid_request_error", "no_path"),
+            Self::Unanswered(error) => kind_of(error),
             Self::Elsewhere => (StatusCode::BAD_GATEWAY, "server_error", "redirected_elsewhere"),
-            Self::BrokenOff => (StatusCode::BAD_GATEWAY, "server_error", "connection_broken"),
-        };
+        }
+    }
+
+    /// The `code` of its error.
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.kind().2
+    }
+
+    pub(super) fn response(&self) -> Response<RequestBody> {
+        let (status, kind, code) = self.kind();
         let error = json!({
             "error": {"message": self.to_string(), "type": kind, "code": code, "param": null}
         });
@@ -48,4 +68,26 @@ impl Refusal {
         response.headers_mut().insert(CONTENT_TYPE, json);
         response
     }
+}
+
+fn kind_of(error: &CallError) -> (StatusCode, &'static str, &'static str) {
+    match error {
+        CallError::Unproven(_) | CallError::NotRenewed(_) => {
+            let is_changed = matches!(error.unproven(), Some(ConnectError::Changed(..)));
+            let otherwise = if is_changed { "changed" } else { "unproven" };
+            let code = error.failed_check().unwrap_or(otherwise);
+            (StatusCode::BAD_GATEWAY, "attestation_failed", code)
+        }
+        CallError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "server_error", "busy"),
+        CallError::OtherServer(_) | CallError::Malformed(_) => {
+            (StatusCode::BAD_REQUEST, "invalid_request_error", "malformed_request")
+        }
+        CallError::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "server_error", "timeout"),
+        CallError::BrokenOff(_) => (StatusCode::BAD_GATEWAY, "server_error", "connection_broken"),
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }

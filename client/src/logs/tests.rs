@@ -149,6 +149,21 @@ fn a_log_of_somebody_else_is_refused_whole() {
     assert_eq!(refused(&anchors, &nobody).len(), 1);
 }
 
+/// The owner's key signs proofs of connections. One policy serves for both, and the verdict says what was not looked at.
+#[test]
+fn a_policy_that_pins_an_owner_opens_the_log_and_says_that_nobody_looked() {
+    let place = Place::new();
+    place.author(1).write_to(place.folder.path());
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
+    let owner_key = Expect::Value(attestation::policy::OwnerKey::from_spki(&spki).unwrap());
+    let policy = Policy { owner_key, ..place.group.policy() };
+    let read = read_as(&place.source(), &place.reader, &place.group.anchors(), &policy).unwrap();
+    assert_eq!(read.bodies.len(), SIX.len());
+    let b4 = read.report.boots[0].findings.iter().find(|finding| finding.check.id == "B4");
+    assert!(matches!(b4.unwrap().outcome, attestation::Outcome::Unchecked { .. }));
+}
+
 #[test]
 fn evidence_of_another_key_boot_or_list_of_readers_is_refused() {
     let place = Place::new();

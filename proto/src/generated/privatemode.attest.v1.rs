@@ -2,7 +2,7 @@
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct EvidenceRequest {
-    #[prost(oneof = "evidence_request::Purpose", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "evidence_request::Purpose", tags = "1, 3, 4")]
     pub purpose: ::core::option::Option<evidence_request::Purpose>,
 }
 /// Nested message and enum types in `EvidenceRequest`.
@@ -12,8 +12,6 @@ pub mod evidence_request {
     pub enum Purpose {
         #[prost(message, tag = "1")]
         TlsCertificate(super::TlsCertificate),
-        #[prost(message, tag = "2")]
-        TlsChannel(super::TlsChannel),
         #[prost(message, tag = "3")]
         LogKey(super::LogKey),
         #[prost(message, tag = "4")]
@@ -30,6 +28,23 @@ pub struct TlsCertificate {
     /// Unix seconds.
     #[prost(uint64, tag = "2")]
     pub not_after: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ProveChannelsRequest {
+    /// 1 to 4096.
+    #[prost(message, repeated, tag = "1")]
+    pub channels: ::prost::alloc::vec::Vec<TlsChannel>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ProveChannelsReply {
+    /// The same for all.
+    #[prost(message, optional, tag = "1")]
+    pub evidence: ::core::option::Option<Evidence>,
+    /// One a connection, in the request's order.
+    #[prost(message, repeated, tag = "2")]
+    pub inclusions: ::prost::alloc::vec::Vec<Inclusion>,
 }
 /// One connection, as its server sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -336,6 +351,33 @@ pub mod attest_client {
                 .insert(GrpcMethod::new("privatemode.attest.v1.Attest", "GetEvidence"));
             self.inner.unary(req, path, codec).await
         }
+        /// Evidence for connections, as many as wait: one report covers them all.
+        pub async fn prove_channels(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ProveChannelsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ProveChannelsReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/privatemode.attest.v1.Attest/ProveChannels",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("privatemode.attest.v1.Attest", "ProveChannels"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// A token of Microsoft Azure Attestation over typed runtime data.
         pub async fn get_token(
             &mut self,
@@ -409,6 +451,14 @@ pub mod attest_server {
             &self,
             request: tonic::Request<super::EvidenceRequest>,
         ) -> std::result::Result<tonic::Response<super::EvidenceReply>, tonic::Status>;
+        /// Evidence for connections, as many as wait: one report covers them all.
+        async fn prove_channels(
+            &self,
+            request: tonic::Request<super::ProveChannelsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ProveChannelsReply>,
+            tonic::Status,
+        >;
         /// A token of Microsoft Azure Attestation over typed runtime data.
         async fn get_token(
             &self,
@@ -528,6 +578,51 @@ pub mod attest_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetEvidenceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/privatemode.attest.v1.Attest/ProveChannels" => {
+                    #[allow(non_camel_case_types)]
+                    struct ProveChannelsSvc<T: Attest>(pub Arc<T>);
+                    impl<
+                        T: Attest,
+                    > tonic::server::UnaryService<super::ProveChannelsRequest>
+                    for ProveChannelsSvc<T> {
+                        type Response = super::ProveChannelsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ProveChannelsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Attest>::prove_channels(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProveChannelsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -19,6 +19,66 @@ pub struct ReleaseKeyReply {
     #[prost(bytes = "vec", tag = "1")]
     pub jwk: ::prost::alloc::vec::Vec<u8>,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetOwnerKeyRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetOwnerKeyReply {
+    /// SubjectPublicKeyInfo (DER) of a key on P-256; empty if no owner is configured.
+    #[prost(bytes = "vec", tag = "1")]
+    pub spki: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SignEvidenceRequest {
+    /// 64 bytes: REPORT_DATA of the evidence.
+    #[prost(bytes = "vec", tag = "1")]
+    pub report_data: ::prost::alloc::vec::Vec<u8>,
+    /// 32 bytes: SHA-256 of the manifest's exact bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub manifest_sha256: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SignEvidenceReply {
+    /// RFC 7638 thumbprint of the owner's key, base64url.
+    #[prost(string, tag = "1")]
+    pub kid: ::prost::alloc::string::String,
+    /// ES256: r || s over LP("privatemode-confidential/owner/v1") || report_data || LP(manifest_sha256).
+    #[prost(bytes = "vec", tag = "2")]
+    pub sig: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct HoldTlsKeyRequest {
+    /// 32 bytes: SHA-256 of the SubjectPublicKeyInfo (DER) of the chain's leaf.
+    #[prost(bytes = "vec", tag = "1")]
+    pub spki_sha256: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct HoldTlsKeyReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SignTlsRequest {
+    /// Which key: as in HoldTlsKeyRequest.
+    #[prost(bytes = "vec", tag = "1")]
+    pub spki_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// TLS SignatureScheme (RFC 8446 section 4.2.3).
+    #[prost(uint32, tag = "2")]
+    pub scheme: u32,
+    /// The content that is signed: 64 spaces, the server's context string, a zero byte, the transcript's hash.
+    #[prost(bytes = "vec", tag = "3")]
+    pub message: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SignTlsReply {
+    /// The signature as it stands in CertificateVerify.
+    #[prost(bytes = "vec", tag = "1")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
 /// Generated client implementations.
 pub mod skr_client {
     #![allow(
@@ -135,6 +195,104 @@ pub mod skr_client {
                 .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "ReleaseKey"));
             self.inner.unary(req, path, codec).await
         }
+        /// The public half of the owner's key. UNAVAILABLE while it is configured and not released yet, FAILED_PRECONDITION
+        /// while a party refuses to release it.
+        pub async fn get_owner_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetOwnerKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetOwnerKeyReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/privatemode.skr.v1.Skr/GetOwnerKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "GetOwnerKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The owner's word that evidence and manifest are of a group of theirs (wire.md part 2).
+        pub async fn sign_evidence(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SignEvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignEvidenceReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/privatemode.skr.v1.Skr/SignEvidence",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "SignEvidence"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes sure that the TLS key with this public half is at hand; a newer version of it is released if need be.
+        pub async fn hold_tls_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HoldTlsKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HoldTlsKeyReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/privatemode.skr.v1.Skr/HoldTlsKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "HoldTlsKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The server's signature in a TLS 1.3 handshake, and no other (RFC 8446 section 4.4.3).
+        pub async fn sign_tls(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SignTlsRequest>,
+        ) -> std::result::Result<tonic::Response<super::SignTlsReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/privatemode.skr.v1.Skr/SignTls",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "SignTls"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -155,6 +313,33 @@ pub mod skr_server {
             &self,
             request: tonic::Request<super::ReleaseKeyRequest>,
         ) -> std::result::Result<tonic::Response<super::ReleaseKeyReply>, tonic::Status>;
+        /// The public half of the owner's key. UNAVAILABLE while it is configured and not released yet, FAILED_PRECONDITION
+        /// while a party refuses to release it.
+        async fn get_owner_key(
+            &self,
+            request: tonic::Request<super::GetOwnerKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetOwnerKeyReply>,
+            tonic::Status,
+        >;
+        /// The owner's word that evidence and manifest are of a group of theirs (wire.md part 2).
+        async fn sign_evidence(
+            &self,
+            request: tonic::Request<super::SignEvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignEvidenceReply>,
+            tonic::Status,
+        >;
+        /// Makes sure that the TLS key with this public half is at hand; a newer version of it is released if need be.
+        async fn hold_tls_key(
+            &self,
+            request: tonic::Request<super::HoldTlsKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::HoldTlsKeyReply>, tonic::Status>;
+        /// The server's signature in a TLS 1.3 handshake, and no other (RFC 8446 section 4.4.3).
+        async fn sign_tls(
+            &self,
+            request: tonic::Request<super::SignTlsRequest>,
+        ) -> std::result::Result<tonic::Response<super::SignTlsReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct SkrServer<T> {
@@ -260,6 +445,178 @@ pub mod skr_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReleaseKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/privatemode.skr.v1.Skr/GetOwnerKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetOwnerKeySvc<T: Skr>(pub Arc<T>);
+                    impl<T: Skr> tonic::server::UnaryService<super::GetOwnerKeyRequest>
+                    for GetOwnerKeySvc<T> {
+                        type Response = super::GetOwnerKeyReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetOwnerKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Skr>::get_owner_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetOwnerKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/privatemode.skr.v1.Skr/SignEvidence" => {
+                    #[allow(non_camel_case_types)]
+                    struct SignEvidenceSvc<T: Skr>(pub Arc<T>);
+                    impl<T: Skr> tonic::server::UnaryService<super::SignEvidenceRequest>
+                    for SignEvidenceSvc<T> {
+                        type Response = super::SignEvidenceReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SignEvidenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Skr>::sign_evidence(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SignEvidenceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/privatemode.skr.v1.Skr/HoldTlsKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct HoldTlsKeySvc<T: Skr>(pub Arc<T>);
+                    impl<T: Skr> tonic::server::UnaryService<super::HoldTlsKeyRequest>
+                    for HoldTlsKeySvc<T> {
+                        type Response = super::HoldTlsKeyReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HoldTlsKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Skr>::hold_tls_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HoldTlsKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/privatemode.skr.v1.Skr/SignTls" => {
+                    #[allow(non_camel_case_types)]
+                    struct SignTlsSvc<T: Skr>(pub Arc<T>);
+                    impl<T: Skr> tonic::server::UnaryService<super::SignTlsRequest>
+                    for SignTlsSvc<T> {
+                        type Response = super::SignTlsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SignTlsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Skr>::sign_tls(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SignTlsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,5 +1,6 @@
 //! The keys file that today's users have: `{"keys":[{key_id, key_hash | key, enabled, expires_at, …}]}`
-//! (`proxy.md` part 1.5). Members that are not needed here are left alone.
+//! (`proxy.md` part 1.5), and beside them `attested_client` for a key that is good only for clients in a TEE. Members that
+//! are not needed here are left alone.
 
 use std::path::Path;
 
@@ -69,6 +70,23 @@ fn api_key(entry: &Map<String, Value>) -> Option<([u8; 32], ApiKey)> {
         Some(Value::String(id)) => id.clone(),
         _ => hex::encode(digest).chars().take(8).collect(),
     };
+    // A key that is named here and cannot be understood is of no use, wherever else it may stand.
+    let unusable = ApiKey { id, enabled: false, expires_at: None, attested_client: true };
+    let key = conditions(entry).map(|(enabled, expires_at, attested_client)| ApiKey {
+        id: unusable.id.clone(),
+        enabled,
+        expires_at,
+        attested_client,
+    });
+    if key.is_none() {
+        tracing::warn!("a condition of the keys file cannot be read: its key is refused");
+    }
+    Some((digest, key.unwrap_or(unusable)))
+}
+
+/// Whether the key may be used, until when, and whether by attested clients only. `None` if one of them has another form
+/// than it may have.
+fn conditions(entry: &Map<String, Value>) -> Option<(bool, Option<f64>, bool)> {
     let enabled = match entry.get("enabled") {
         None => true,
         Some(Value::Bool(enabled)) => *enabled,
@@ -80,5 +98,10 @@ fn api_key(entry: &Map<String, Value>) -> Option<([u8; 32], ApiKey)> {
         Some(Value::Number(number)) => number.as_f64().filter(|end| *end != 0.0),
         Some(_) => return None,
     };
-    Some((digest, ApiKey { id, enabled, expires_at }))
+    let attested_client = match entry.get("attested_client") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(demanded)) => *demanded,
+        Some(_) => return None,
+    };
+    Some((enabled, expires_at, attested_client))
 }

@@ -22,6 +22,8 @@ pub(crate) struct ApiKey {
     pub(crate) enabled: bool,
     /// Unix seconds; `None` for never.
     pub(crate) expires_at: Option<f64>,
+    /// Whether it is good only on connections of attested clients.
+    pub(crate) attested_client: bool,
 }
 
 /// Why a request is not let through.
@@ -70,7 +72,8 @@ impl Keys {
             .filter(|(_, key)| !key.is_empty())
             .map(|(n, key)| {
                 let id = format!("env_key_{n}");
-                (sha256(key.as_bytes()), ApiKey { id, enabled: true, expires_at: None })
+                let holder = ApiKey { id, enabled: true, expires_at: None, attested_client: false };
+                (sha256(key.as_bytes()), holder)
             })
             .collect();
         Self { from_environment, file, from_file: RwLock::default() }
@@ -266,6 +269,37 @@ mod tests {
             Err(KeyError::Invalid),
             "an entry that cannot be read is none"
         );
+    }
+
+    /// Of a word that cannot be understood, the careful meaning is taken: the entry is none.
+    #[test]
+    fn a_key_may_be_for_attested_clients_only() {
+        let bench = Bench::new("");
+        let headers = headers(&[("x-api-key", K1.as_bytes())]);
+        let demands = || bench.keys.authenticate(&headers, NOW).map(|key| key.attested_client);
+        for (more, expected) in [
+            ("", Ok(false)),
+            (r#","attested_client":null"#, Ok(false)),
+            (r#","attested_client":false"#, Ok(false)),
+            (r#","attested_client":true"#, Ok(true)),
+            (r#","attested_client":"true""#, Err(KeyError::Invalid)),
+            (r#","attested_client":1"#, Err(KeyError::Invalid)),
+        ] {
+            bench.write(&one(K1, more));
+            assert_eq!(demands(), expected, "{more}");
+        }
+    }
+
+    #[test]
+    fn a_key_whose_conditions_cannot_be_read_is_refused_wherever_else_it_stands() {
+        let bench = Bench::new(K1);
+        assert!(bench.bearer(K1).is_ok());
+        for more in
+            [r#","attested_client":"true""#, r#","enabled":"no""#, r#","expires_at":"2020-01-01""#]
+        {
+            bench.write(&one(K1, more));
+            assert_eq!(bench.bearer(K1), Err(KeyError::Invalid), "{more}");
+        }
     }
 
     #[test]

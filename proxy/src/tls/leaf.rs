@@ -1,8 +1,10 @@
 //! A leaf certificate with what proves it: made here with evidence in it, or read from files.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use attestation::certificate::Certificate;
 use attestation::evidence::ID_PE_CMW;
 use attestation::{Evidence, crypto};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, PublicKeyData as _};
@@ -16,8 +18,8 @@ use time::OffsetDateTime;
 use super::key::LeafKey;
 use super::{Versions, server_config};
 
-/// How long a certificate made here lives, in seconds.
-pub(crate) const LIFETIME: u64 = 24 * 3600;
+/// The longest chain file that is read.
+const MAX_CHAIN: u64 = 256 * 1024;
 
 /// How far before now it begins, for clients whose clock is behind.
 const BACKDATED: u64 = 300;
@@ -49,6 +51,10 @@ pub(crate) enum LeafError {
     Tls(#[from] rustls::Error),
     #[error("cannot read {file} in PEM")]
     File { file: String, source: rustls_pki_types::pem::Error },
+    #[error("cannot read {file}")]
+    Unopened { file: String, source: std::io::Error },
+    #[error("{0} is longer than {MAX_CHAIN} bytes: a chain is not")]
+    TooLong(String),
     #[error("{0} holds no certificate")]
     Empty(String),
     #[error("the first certificate of {0} cannot be read")]
@@ -66,11 +72,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A new key for a certificate that begins about now.
-    pub(crate) fn new(now: u64) -> Result<Self, LeafError> {
+    /// A new key for a certificate that begins about now and lives for so many seconds.
+    pub(crate) fn new(now: u64, lifetime: u64) -> Result<Self, LeafError> {
         let key = LeafKey::generate()?;
         let spki_sha256 = crypto::sha256(&key.subject_public_key_info());
-        Ok(Self { key, spki_sha256, not_after: now + LIFETIME, now })
+        Ok(Self { key, spki_sha256, not_after: now.saturating_add(lifetime), now })
     }
 
     /// The certificate, self-signed, with evidence for its key and its end of life in the extension id-pe-cmw.
@@ -112,39 +118,70 @@ impl Leaf {
     /// connections, never to the key alone.
     pub(crate) fn from_files(certificate: &Path, key: &Path) -> Result<Self, LeafError> {
         let name = |path: &Path| path.display().to_string();
-        let unreadable = |path: &Path| {
-            let file = name(path);
-            move |source| LeafError::File { file, source }
-        };
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
-            .and_then(Iterator::collect)
-            .map_err(unreadable(certificate))?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
-        let leaf = chain.first().ok_or_else(|| LeafError::Empty(name(certificate)))?.clone();
-        let parsed = attestation::certificate::Certificate::from_der(&leaf)
-            .map_err(|_| LeafError::Unreadable(name(certificate)))?;
-        let spki = parsed.spki().map_err(|_| LeafError::Unreadable(name(certificate)))?;
+        let chain = Chain::read(certificate)?;
+        let key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|source| LeafError::File { file: name(key), source })?;
+        let certified = CertifiedKey::from_der(chain.certificates.clone(), key, &provider())?;
+        let config = server_config(certified, Versions::Tls12AndUp)?;
+        Ok(chain.into_leaf(config))
+    }
+}
+
+/// A certificate chain, read from a file: its first certificate is the leaf.
+pub(crate) struct Chain {
+    /// Every certificate, as the file has them.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    /// The leaf's SubjectPublicKeyInfo (DER).
+    pub(crate) spki: Vec<u8>,
+    leaf: CertificateDer<'static>,
+    not_after: u64,
+}
+
+impl Chain {
+    /// Reads a file in PEM.
+    pub(crate) fn read(path: &Path) -> Result<Self, LeafError> {
+        let file = || path.display().to_string();
+        let unopened = |source| LeafError::Unopened { file: file(), source };
+        let mut pem = Vec::new();
+        let opened = std::fs::File::open(path).map_err(unopened)?;
+        opened.take(MAX_CHAIN + 1).read_to_end(&mut pem).map_err(unopened)?;
+        if pem.len() as u64 > MAX_CHAIN {
+            return Err(LeafError::TooLong(file()));
+        }
+        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|source| LeafError::File { file: file(), source })?;
+        let leaf = certificates.first().ok_or_else(|| LeafError::Empty(file()))?.clone();
+        let parsed = Certificate::from_der(&leaf).map_err(|_| LeafError::Unreadable(file()))?;
+        let spki = parsed.spki().map_err(|_| LeafError::Unreadable(file()))?;
         let (_, not_after) = parsed.validity();
-        let certified = CertifiedKey::from_der(chain, key, &provider())?;
-        Ok(Self {
-            config: Arc::new(server_config(certified, Versions::Tls12AndUp)?),
-            spki_sha256: crypto::sha256(&spki),
-            certificate_sha256: crypto::sha256(&leaf),
-            not_after,
-            certificate: leaf,
-        })
+        Ok(Self { spki, not_after, leaf, certificates })
+    }
+
+    /// SHA-256 of the leaf.
+    pub(crate) fn leaf_sha256(&self) -> [u8; 32] {
+        crypto::sha256(&self.leaf)
+    }
+
+    /// What connections are served with by this configuration, which shows this chain.
+    pub(crate) fn into_leaf(self, config: ServerConfig) -> Leaf {
+        Leaf {
+            config: Arc::new(config),
+            spki_sha256: crypto::sha256(&self.spki),
+            certificate_sha256: self.leaf_sha256(),
+            not_after: self.not_after,
+            certificate: self.leaf,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use attestation::certificate::Certificate;
-
     use super::*;
 
     #[test]
     fn the_certificate_carries_the_evidence_for_its_own_key() {
-        let draft = Draft::new(1_700_000_000).unwrap();
+        let draft = Draft::new(1_700_000_000, 600).unwrap();
         let (spki_sha256, not_after) = (draft.spki_sha256, draft.not_after);
         let evidence =
             Evidence { report: vec![1; 1184], vek: vec![2; 1300], ..Evidence::default() };
@@ -153,7 +190,7 @@ mod tests {
         let shown = Certificate::from_der(&leaf.certificate).unwrap();
         assert_eq!(crypto::sha256(&shown.spki().unwrap()), spki_sha256);
         assert_eq!(shown.validity().1, not_after);
-        assert_eq!(not_after, 1_700_000_000 + LIFETIME);
+        assert_eq!(not_after, 1_700_000_600);
         assert_eq!(leaf.certificate_sha256, crypto::sha256(shown.der()));
         let value = shown.extension(&ID_PE_CMW).unwrap();
         assert!(Evidence::from_certificate_extension(value).unwrap() == evidence);

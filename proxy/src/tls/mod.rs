@@ -2,6 +2,8 @@
 
 pub(crate) mod key;
 pub(crate) mod leaf;
+pub(crate) mod released;
+mod remote;
 pub(crate) mod rotation;
 
 use std::sync::Arc;

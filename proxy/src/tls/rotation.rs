@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::leaf::{Draft, LIFETIME, Leaf, LeafError};
+use super::leaf::{Draft, Leaf, LeafError};
 use crate::attest::{AttestError, AttestSidecar};
 
-/// A certificate is renewed at half its life.
-const RENEWAL: Duration = Duration::from_secs(LIFETIME / 2);
+/// How long certificates live, and when the next one is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    /// Seconds from a certificate's beginning to its end.
+    pub(crate) lifetime: u64,
+    /// Seconds until there is another one; fewer than `lifetime`.
+    pub(crate) rotation: u64,
+}
 
 /// The first certificate is waited for this long; then the process gives up and is started anew.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -43,6 +49,11 @@ impl Current {
         }
     }
 
+    /// The one that somebody else keeps up to date.
+    pub(crate) fn following(receiver: watch::Receiver<Arc<Leaf>>) -> Self {
+        Self(receiver)
+    }
+
     /// One that stays.
     pub(crate) fn fixed(leaf: Leaf) -> Self {
         Self(watch::channel(Arc::new(leaf)).1)
@@ -52,15 +63,16 @@ impl Current {
     pub(crate) async fn attested(
         attest: AttestSidecar,
         hostnames: Vec<String>,
+        Schedule { lifetime, rotation }: Schedule,
     ) -> Result<Self, RotationError> {
-        let first = tokio::time::timeout(PATIENCE, make_until_done(&attest, &hostnames))
+        let first = tokio::time::timeout(PATIENCE, make_until_done(&attest, &hostnames, lifetime))
             .await
             .map_err(|_| RotationError::Patience)?;
         let (sender, receiver) = watch::channel(Arc::new(first));
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(RENEWAL).await;
-                let next = Arc::new(make_until_done(&attest, &hostnames).await);
+                tokio::time::sleep(Duration::from_secs(rotation)).await;
+                let next = Arc::new(make_until_done(&attest, &hostnames, lifetime).await);
                 tracing::info!(not_after = next.not_after, "the certificate was renewed");
                 if sender.send(next).is_err() {
                     return;
@@ -71,10 +83,10 @@ impl Current {
     }
 }
 
-async fn make_until_done(attest: &AttestSidecar, hostnames: &[String]) -> Leaf {
+async fn make_until_done(attest: &AttestSidecar, hostnames: &[String], lifetime: u64) -> Leaf {
     let mut pause = Duration::from_millis(100);
     loop {
-        match make(attest, hostnames).await {
+        match make(attest, hostnames, lifetime).await {
             Ok(leaf) => return leaf,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -87,8 +99,12 @@ async fn make_until_done(attest: &AttestSidecar, hostnames: &[String]) -> Leaf {
 }
 
 /// A new key, evidence for it, a certificate with that evidence.
-async fn make(attest: &AttestSidecar, hostnames: &[String]) -> Result<Leaf, RotationError> {
-    let draft = Draft::new(service::clock::unix_now())?;
+async fn make(
+    attest: &AttestSidecar,
+    hostnames: &[String],
+    lifetime: u64,
+) -> Result<Leaf, RotationError> {
+    let draft = Draft::new(service::clock::unix_now(), lifetime)?;
     let evidence = attest.certificate_evidence(&draft.spki_sha256, draft.not_after).await?;
     Ok(draft.finish(hostnames, &evidence)?)
 }

@@ -7,8 +7,8 @@ use attestation::encoding::to_b64u;
 use proto::attest::attest_server::{Attest, AttestServer};
 use proto::attest::token_request::Runtime;
 use proto::attest::{
-    CompatibleReportReply, CompatibleReportRequest, EvidenceReply, EvidenceRequest, TokenReply,
-    TokenRequest,
+    CompatibleReportReply, CompatibleReportRequest, EvidenceReply, EvidenceRequest,
+    ProveChannelsReply, ProveChannelsRequest, TokenReply, TokenRequest,
 };
 use serde_json::json;
 use tokio::net::UnixListener;
@@ -108,6 +108,13 @@ impl Attest for FakeAttest {
         _: Request<EvidenceRequest>,
     ) -> Result<Response<EvidenceReply>, Status> {
         Err(Status::unimplemented("skr-sidecar asks for no evidence"))
+    }
+
+    async fn prove_channels(
+        &self,
+        _: Request<ProveChannelsRequest>,
+    ) -> Result<Response<ProveChannelsReply>, Status> {
+        Err(Status::unimplemented("skr-sidecar has no connections to prove"))
     }
 
     async fn get_token(

@@ -8,11 +8,24 @@
     reason = "a test that cannot go on, fails, and says what it skips"
 )]
 
+mod attacks_client;
+mod bench;
 mod canary;
+mod changes;
+mod curl;
 mod end_to_end;
+mod examples;
+mod flood;
+mod guide;
+mod mutual;
+mod owner;
+mod proved;
 mod python;
 mod refusals;
 mod release;
+mod released;
+mod rotation;
 mod sealed_log;
 mod support;
 mod tls;
+mod token;

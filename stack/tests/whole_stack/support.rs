@@ -1,13 +1,16 @@
 //! What the whole-stack tests share: starting a stack, running `pmc`, and servers that pretend to be one.
 
+pub(crate) mod curl;
 pub(crate) mod impostor;
+pub(crate) mod python;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use sim::model::RecordedRequest;
 use sim::world::WorldConfig;
-use stack::{Options, Stack};
+use stack::{Options, RoleName, Stack};
 use tempfile::TempDir;
 
 /// The binary that is every role and `pmc`.
@@ -28,6 +31,7 @@ pub(crate) fn options(folder: &Path) -> Options {
         upstream: None,
         model_delay: Duration::from_millis(5),
         amend: |_| {},
+        variables: Vec::new(),
     }
 }
 
@@ -36,9 +40,17 @@ pub(crate) async fn start() -> Running {
 }
 
 pub(crate) async fn start_with(amend: fn(&mut WorldConfig)) -> Running {
+    start_set(amend, Vec::new()).await
+}
+
+/// With a changed world, and variables of roles.
+pub(crate) async fn start_set(
+    amend: fn(&mut WorldConfig),
+    variables: Vec<(RoleName, &'static str, String)>,
+) -> Running {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { amend, ..options(folder.path()) };
-    let stack = Stack::start(options, |_| {}).await;
+    let options = Options { amend, variables, ..options(folder.path()) };
+    let stack = Box::pin(Stack::start(options, |_| {})).await;
     let stack = stack.unwrap_or_else(|error| fail(&error));
     Running { stack, folder }
 }
@@ -54,12 +66,29 @@ impl Running {
 
     /// Options of `pmc` that hold the simulated anchors and the group's policy.
     pub(crate) fn trusting(&self) -> Vec<String> {
-        vec![
-            "--danger-anchors".to_owned(),
-            self.path("anchors.pem"),
-            "--policy".to_owned(),
-            self.path("policy.toml"),
-        ]
+        self.stack.trusting()
+    }
+
+    /// Waits until the model has lost the client of a stream whose prompt holds these words.
+    pub(crate) async fn until_given_up(&self, words: &str) {
+        let lost = self.stack.world.records().wait_for(|request| {
+            let asked = request.body.as_ref().is_some_and(|body| body.contains(words));
+            asked && request.client_gone && !request.completed
+        });
+        let lost = tokio::time::timeout(Duration::from_secs(60), lost).await;
+        lost.unwrap_or_else(|_| panic!("the model still answers {words:?}"));
+    }
+
+    /// Waits until the model was asked for a path with this word in it, and the request is as wanted.
+    pub(crate) async fn until_asked(
+        &self,
+        word: &str,
+        wanted: impl Fn(&RecordedRequest) -> bool,
+    ) -> RecordedRequest {
+        let records = self.stack.world.records();
+        let asked = records.wait_for(|request| request.target.contains(word) && wanted(request));
+        let asked = tokio::time::timeout(Duration::from_secs(60), asked).await;
+        asked.unwrap_or_else(|_| panic!("the model was not asked as wanted: {word:?}"))
     }
 
     pub(crate) async fn stop(self) {
@@ -80,35 +109,21 @@ pub(crate) fn text(output: &Output) -> String {
     String::from_utf8(both).unwrap()
 }
 
-/// `pmc connect` in the background, and the base URL that it announced.
-pub(crate) struct Forwarder {
-    /// Ends with this value.
-    _child: tokio::process::Child,
-    pub(crate) base: String,
+/// `pmc connect` in the background.
+pub(crate) struct Forwarder(stack::local::Forwarder);
+
+impl std::ops::Deref for Forwarder {
+    type Target = stack::local::Forwarder;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Forwarder {
     pub(crate) async fn start(url: &str, arguments: &[String]) -> Self {
-        use tokio::io::{AsyncBufReadExt as _, BufReader};
-        let mut child = tokio::process::Command::new(PROGRAM)
-            .args(["pmc", "connect", url, "--listen", "127.0.0.1:0"])
-            .args(arguments)
-            .stdout(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let base = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if let Some((_, base)) = line.split_once("base URL for clients: ") {
-                    return base.to_owned();
-                }
-            }
-            String::new()
-        };
-        let base = tokio::time::timeout(Duration::from_secs(60), base).await.unwrap();
-        assert!(!base.is_empty(), "pmc connect ended");
-        Self { _child: child, base }
+        let started = stack::local::Forwarder::start(PROGRAM.as_ref(), url, arguments).await;
+        Self(started.unwrap_or_else(|error| fail(&error)))
     }
 
     /// POSTs JSON to the forwarder by plain HTTP.

@@ -134,6 +134,7 @@ async fn the_certificate_carries_evidence_for_its_key() {
     let bound = Expect::Value(binding::tls_certificate(&spki, certificate.validity().1));
     let mut policy = running.stack.policy();
     policy.endorsement = Expect::unchecked("a certificate has no room for it");
+    policy.owner_key = Expect::unchecked("the owner signs proofs of connections");
     policy.measurement = Some(Expect::unchecked("not what this test is about"));
     assert!(appraise(guest, &policy, &bound).is_ok());
     running.stop().await;

@@ -8,7 +8,7 @@ use proto::attest::attest_server::{Attest, AttestServer};
 use proto::attest::evidence_request::Purpose;
 use proto::attest::{
     CompatibleReportReply, CompatibleReportRequest, Evidence, EvidenceReply, EvidenceRequest,
-    Inclusion, LogKey, TokenReply, TokenRequest,
+    Inclusion, LogKey, ProveChannelsReply, ProveChannelsRequest, TokenReply, TokenRequest,
 };
 use service::Shutdown;
 use service::listen::Listener;
@@ -103,6 +103,13 @@ impl Attest for Sidecar {
                 path: inclusion.path.iter().map(|hash| hash.to_vec()).collect(),
             }),
         }))
+    }
+
+    async fn prove_channels(
+        &self,
+        _: Request<ProveChannelsRequest>,
+    ) -> Result<Response<ProveChannelsReply>, Status> {
+        Err(Status::unimplemented("no connections here"))
     }
 
     async fn get_token(&self, _: Request<TokenRequest>) -> Result<Response<TokenReply>, Status> {

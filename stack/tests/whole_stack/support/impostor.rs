@@ -28,6 +28,21 @@ pub(crate) struct Impostor {
     accepting: tokio::task::JoinHandle<()>,
 }
 
+/// A certificate and its key.
+pub(crate) struct Identity {
+    pub(crate) certificate: rcgen::Certificate,
+    pub(crate) key: rcgen::KeyPair,
+}
+
+impl Identity {
+    pub(crate) fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        Self { certificate, key }
+    }
+}
+
 impl Drop for Impostor {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -37,15 +52,22 @@ impl Drop for Impostor {
 impl Impostor {
     /// Listens on `address` with a certificate of its own.
     pub(crate) async fn start(address: &str, alpn: &[&[u8]], answer: Answer) -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Self::start_as(&Identity::new(), address, alpn, answer).await
+    }
+
+    /// The same with a certificate that may be somebody else's.
+    pub(crate) async fn start_as(
+        identity: &Identity,
+        address: &str,
+        alpn: &[&[u8]],
+        answer: Answer,
+    ) -> Self {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.serialize_der()));
         let mut config = ServerConfig::builder_with_provider(service::roots::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.into()], key)
+            .with_single_cert(vec![identity.certificate.der().clone()], key)
             .unwrap();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let listener = TcpListener::bind(address).await.unwrap();

@@ -1,0 +1,36 @@
+//! The processor time of another process (proc(5), `/proc/PID/stat`).
+
+use std::time::Duration;
+
+use super::{BenchError, io};
+
+/// Processor time that a process has used so far, in user mode and in the kernel, all its threads together. The kernel
+/// counts in ticks of `sysconf(_SC_CLK_TCK)`, in hundredths of a second.
+pub(crate) fn used(pid: u32) -> Result<Duration, BenchError> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .map_err(io("the processor time of a process cannot be read"))?;
+    let unreadable = || BenchError::Unexpected("/proc/PID/stat has another form".to_owned());
+    // The name in parentheses may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").ok_or_else(unreadable)?;
+    let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().ok());
+    let ticks: u64 = ticks.sum::<Option<u64>>().ok_or_else(unreadable)?;
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Ok(Duration::from_secs(ticks) / u32::try_from(per_second).unwrap_or(100))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_process_that_works_uses_time() {
+        let before = super::used(std::process::id()).unwrap();
+        let begin = Instant::now();
+        let mut digest = [0; 32];
+        while super::used(std::process::id()).unwrap() < before + Duration::from_millis(50) {
+            digest = attestation::crypto::sha256(&digest);
+            assert!(begin.elapsed() < Duration::from_secs(60), "it does not count");
+        }
+        assert_ne!(digest, [0; 32]);
+    }
+}
