@@ -80,7 +80,7 @@ async fn a_saved_proof_is_judged_again_without_the_server() {
     verify.extend(running.trusting());
     assert!(pmc(&verify).await.status.success());
     let trusting = running.trusting();
-    let Running { stack, folder } = running;
+    let Running { stack, folder, .. } = running;
     assert!(stack.stop().await.is_empty());
 
     let again = |file: &str, at: &str| {

@@ -103,7 +103,7 @@ async fn a_server_that_stops_proving_itself_after_a_reconnect() {
     assert_eq!(status, 200, "{answer}");
 
     let trusted = url.trim_start_matches("https://").to_owned();
-    let Running { stack, folder } = running;
+    let Running { stack, folder, .. } = running;
     assert!(stack.stop().await.is_empty());
     let impostor = Impostor::start(&trusted, &[b"h2"], plain()).await;
     for _ in 0..3 {

@@ -27,7 +27,7 @@ async fn every_role_logs_into_it_and_its_reader_sees_who_sealed_it() {
     std::fs::write(&stranger, age::secrecy::ExposeSecret::expose_secret(&secret)).unwrap();
     let as_stranger = open(&running, &stranger.display().to_string());
 
-    let Running { stack, folder } = running;
+    let Running { stack, folder, .. } = running;
     assert!(stack.stop().await.is_empty());
 
     let opened = pmc(&words).await;

@@ -3,6 +3,7 @@
 pub(crate) mod curl;
 pub(crate) mod impostor;
 pub(crate) mod python;
+mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -13,6 +14,8 @@ use sim::world::WorldConfig;
 use stack::{Options, RoleName, Stack};
 use tempfile::TempDir;
 
+use self::watchdog::Watchdog;
+
 /// The binary that is every role and `pmc`.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_stack");
 
@@ -20,6 +23,7 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_stack");
 pub(crate) struct Running {
     pub(crate) stack: Stack,
     pub(crate) folder: TempDir,
+    _watchdog: Watchdog,
 }
 
 pub(crate) fn options(folder: &Path) -> Options {
@@ -48,11 +52,12 @@ pub(crate) async fn start_set(
     amend: fn(&mut WorldConfig),
     variables: Vec<(RoleName, &'static str, String)>,
 ) -> Running {
+    let watchdog = Watchdog::start();
     let folder = tempfile::tempdir().unwrap();
     let options = Options { amend, variables, ..options(folder.path()) };
     let stack = Box::pin(Stack::start(options, |_| {})).await;
     let stack = stack.unwrap_or_else(|error| fail(&error));
-    Running { stack, folder }
+    Running { stack, folder, _watchdog: watchdog }
 }
 
 pub(crate) fn fail(error: &dyn std::error::Error) -> ! {
