@@ -10,7 +10,7 @@ use crate::device::Source;
 use crate::security_context::ContextPlace;
 
 /// The role's variables.
-pub const VARS: [Var; 13] = [
+pub const VARS: &[Var] = &[
     Var {
         name: "ATTEST_LISTEN",
         class: Class::Measured,
@@ -162,7 +162,7 @@ mod tests {
 
     fn problems(pairs: &[(&str, &str)]) -> Option<String> {
         let env: Environment = pairs.iter().copied().collect();
-        let mut reader = Reader::new(&env, &VARS);
+        let mut reader = Reader::new(&env, VARS);
         let config = Config::read(&mut reader);
         reader.finish(config).err().map(|problems| problems.to_string())
     }

@@ -176,6 +176,7 @@ impl Service {
             token,
             failure,
             maa_endpoint: instance.as_str().trim_end_matches('/').to_owned(),
+            ..Default::default()
         })
     }
 }

@@ -39,7 +39,7 @@ impl Role for AttestSidecar {
     const NAME: &'static str = "attest-sidecar";
     const ABOUT: &'static str = "evidence of the SNP device for a typed purpose, and MAA tokens";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const VARS: &'static [Var] = &VARS;
+    const VARS: &'static [Var] = VARS;
     type Config = Config;
 
     fn read(env: &mut Reader<'_>) -> Option<Config> {

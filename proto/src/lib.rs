@@ -28,6 +28,14 @@ pub mod skr {
     include!("generated/privatemode.skr.v1.rs");
 }
 
+/// The reference's gRPC service: `key-provider.proto`.
+pub mod key_provider {
+    include!("generated/key_provider.rs");
+
+    /// The encoded `FileDescriptorSet` of this service, for server reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!("generated/key_provider.bin");
+}
+
 /// The head of the sealed log: `log-sealer.proto`.
 pub mod log {
     include!("generated/privatemode.log.v1.rs");

@@ -2,8 +2,13 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 4] =
-    ["attest-sidecar.proto", "info.proto", "log-sealer.proto", "skr-sidecar.proto"];
+const SOURCES: [&str; 5] = [
+    "attest-sidecar.proto",
+    "info.proto",
+    "key-provider.proto",
+    "log-sealer.proto",
+    "skr-sidecar.proto",
+];
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "UPDATE is a switch of this test, no configuration")]
@@ -17,6 +22,11 @@ fn generated_code_matches_the_proto_files() {
         .out_dir(fresh.path())
         .compile_fds(descriptors)
         .unwrap();
+
+    // What server reflection tells of the reference's service.
+    let reflected = protox::compile(["key-provider.proto"], [crate_dir]).unwrap();
+    let reflected = prost::Message::encode_to_vec(&reflected);
+    std::fs::write(fresh.path().join("key_provider.bin"), reflected).unwrap();
 
     let committed = crate_dir.join("src/generated");
     for entry in std::fs::read_dir(fresh.path()).unwrap() {

@@ -116,7 +116,7 @@ impl AttestSidecar {
     }
 
     async fn token(&self, runtime: Runtime) -> Result<TokenReply, AttestError> {
-        let request = TokenRequest { runtime: Some(runtime), maa_endpoint: String::new() };
+        let request = TokenRequest { runtime: Some(runtime), ..Default::default() };
         Ok(self.0.clone().get_token(request).await.map_err(Box::new)?.into_inner())
     }
 }

@@ -14,7 +14,7 @@ use crate::clients::{ANCHORS_VAR, Acceptance, POLICY_VAR};
 use crate::tls::rotation::Schedule;
 
 /// The role's variables.
-pub const VARS: [Var; 21] = [
+pub const VARS: &[Var] = &[
     Var {
         name: "PROXY_ADDRESS",
         class: Class::Measured,
@@ -384,7 +384,7 @@ mod tests {
 
     fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
         let env: Environment = pairs.iter().copied().collect();
-        let mut reader = Reader::new(&env, &VARS);
+        let mut reader = Reader::new(&env, VARS);
         let config = Config::read(&mut reader);
         reader.finish(config).map(|(config, _)| config).map_err(|problems| problems.to_string())
     }

@@ -56,7 +56,7 @@ impl Role for Proxy {
     const NAME: &'static str = "proxy";
     const ABOUT: &'static str = "attested TLS in front of an OpenAI-compatible upstream";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const VARS: &'static [Var] = &VARS;
+    const VARS: &'static [Var] = VARS;
     type Config = Config;
 
     fn read(env: &mut Reader<'_>) -> Option<Config> {

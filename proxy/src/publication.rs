@@ -132,7 +132,7 @@ async fn publish(
     let evidence = ours.then(|| evidence_in(leaf)).flatten().map(|evidence| evidence.to_json());
     let token =
         attest.certificate_token(&leaf.spki_sha256, leaf.not_after, &manifest.sha256).await?;
-    let TokenReply { request, report, token, failure, maa_endpoint } = token;
+    let TokenReply { request, report, token, failure, maa_endpoint, .. } = token;
     if token.is_empty() {
         tracing::warn!(why = failure, "MAA gave no token for the certificate");
     }

@@ -92,6 +92,7 @@ impl Attest {
         let request = TokenRequest {
             runtime: Some(runtime),
             maa_endpoint: maa.map(Host::origin).unwrap_or_default(),
+            ..Default::default()
         };
         let reply: TokenReply = in_time(self.0.clone().get_token(request)).await?;
         if reply.token.is_empty() {

@@ -12,7 +12,7 @@ use crate::reserved::Reserved;
 use crate::vault_hosts::HostList;
 
 /// The table of variables.
-pub(crate) const VARS: [Var; 11] = [
+pub(crate) const VARS: &[Var] = &[
     measured(
         "SKR_LISTEN",
         Some("127.0.0.1:50000"),

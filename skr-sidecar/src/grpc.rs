@@ -7,8 +7,9 @@ use proto::info::info_server::{Info, InfoServer};
 use proto::info::{GetInfoRequest, RoleInfo};
 use proto::skr::skr_server::{Skr, SkrServer};
 use proto::skr::{
-    GetOwnerKeyReply, GetOwnerKeyRequest, HoldTlsKeyReply, HoldTlsKeyRequest, ReleaseKeyReply,
-    ReleaseKeyRequest, SignEvidenceReply, SignEvidenceRequest, SignTlsReply, SignTlsRequest,
+    GetOwnerKeyReply, GetOwnerKeyRequest, GetSecretsReply, GetSecretsRequest, HoldTlsKeyReply,
+    HoldTlsKeyRequest, ReleaseKeyReply, ReleaseKeyRequest, SignEvidenceReply, SignEvidenceRequest,
+    SignTlsReply, SignTlsRequest,
 };
 use service::health::Health;
 use service::listen::Listener;
@@ -108,7 +109,7 @@ impl Skr for Keys {
         &self,
         request: Request<ReleaseKeyRequest>,
     ) -> Result<Response<ReleaseKeyReply>, Status> {
-        let ReleaseKeyRequest { kid, vault, maa } = request.into_inner();
+        let ReleaseKeyRequest { kid, vault, maa, .. } = request.into_inner();
         let access_token = Zeroizing::default();
         let request = release::Request { kid: &kid, vault: &vault, maa: &maa, access_token };
         let released = self.releases.release(request).await;
@@ -150,6 +151,13 @@ impl Skr for Keys {
         let signed = async { self.tls()?.sign(spki_sha256, *scheme, message).await };
         let reply = signed.await.map(|signature| SignTlsReply { signature });
         answer("SignTls", reply.map_err(Error::Tls))
+    }
+
+    async fn get_secrets(
+        &self,
+        _: Request<GetSecretsRequest>,
+    ) -> Result<Response<GetSecretsReply>, Status> {
+        Ok(Response::new(GetSecretsReply::default()))
     }
 }
 

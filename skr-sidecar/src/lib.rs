@@ -57,7 +57,7 @@ impl Role for SkrSidecar {
     const NAME: &'static str = env!("CARGO_PKG_NAME");
     const ABOUT: &'static str = "releases keys of the owner's vault into the group";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const VARS: &'static [Var] = &config::VARS;
+    const VARS: &'static [Var] = config::VARS;
     type Config = Config;
 
     fn read(env: &mut Reader<'_>) -> Option<Config> {

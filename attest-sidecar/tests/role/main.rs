@@ -194,7 +194,7 @@ async fn tokens_of_the_attestation_service_verify_and_are_about_what_was_asked()
         manifest_sha256: vec![5; 32],
     };
     let request =
-        TokenRequest { runtime: Some(Runtime::Certificate(runtime)), maa_endpoint: String::new() };
+        TokenRequest { runtime: Some(Runtime::Certificate(runtime)), ..Default::default() };
     let reply = bench.client.clone().get_token(request.clone()).await.unwrap().into_inner();
     assert_eq!(reply.failure, "");
 
@@ -251,6 +251,7 @@ async fn only_instances_of_azure_attestation_are_asked() {
         let request = TokenRequest {
             runtime: Some(Runtime::Compatible(b"{}".to_vec())),
             maa_endpoint: elsewhere.to_owned(),
+            ..Default::default()
         };
         let status = bench.client.clone().get_token(request).await.err().unwrap();
         assert_eq!(status.code(), Code::InvalidArgument, "{elsewhere}");

@@ -144,6 +144,9 @@ pub struct TokenRequest {
     /// The MAA instance as https URL; empty for the configured one.
     #[prost(string, tag = "5")]
     pub maa_endpoint: ::prost::alloc::string::String,
+    /// The User-Agent for MAA; empty for the configured one.
+    #[prost(string, tag = "6")]
+    pub user_agent: ::prost::alloc::string::String,
     #[prost(oneof = "token_request::Runtime", tags = "1, 2, 3, 4")]
     pub runtime: ::core::option::Option<token_request::Runtime>,
 }
@@ -215,6 +218,15 @@ pub struct TokenReply {
     /// The instance that was asked, as https URL.
     #[prost(string, tag = "5")]
     pub maa_endpoint: ::prost::alloc::string::String,
+    /// What kind of failure it is; NONE if there is a token.
+    #[prost(enumeration = "TokenFailure", tag = "6")]
+    pub failure_kind: i32,
+    /// MAA's HTTP status, where it gave one; else 0.
+    #[prost(uint32, tag = "7")]
+    pub failure_status: u32,
+    /// For how many seconds MAA asked to be left alone; 0 if it did not say.
+    #[prost(uint32, tag = "8")]
+    pub retry_after: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -237,6 +249,57 @@ pub struct CompatibleReportReply {
     /// The endorsement's base64 as the host mounted it; empty if none.
     #[prost(string, tag = "4")]
     pub uvm_endorsements: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TokenFailure {
+    None = 0,
+    /// No connection to MAA, or it broke off.
+    Unreachable = 1,
+    /// MAA did not answer in time.
+    TimedOut = 2,
+    /// A 4xx: what was sent is refused.
+    Refused = 3,
+    /// 429.
+    Throttled = 4,
+    /// A 5xx.
+    ServerError = 5,
+    /// An answer that is none.
+    BadAnswer = 6,
+    /// A token that MAA's keys do not vouch for, or that is about something else.
+    Unverified = 7,
+}
+impl TokenFailure {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::None => "TOKEN_FAILURE_NONE",
+            Self::Unreachable => "TOKEN_FAILURE_UNREACHABLE",
+            Self::TimedOut => "TOKEN_FAILURE_TIMED_OUT",
+            Self::Refused => "TOKEN_FAILURE_REFUSED",
+            Self::Throttled => "TOKEN_FAILURE_THROTTLED",
+            Self::ServerError => "TOKEN_FAILURE_SERVER_ERROR",
+            Self::BadAnswer => "TOKEN_FAILURE_BAD_ANSWER",
+            Self::Unverified => "TOKEN_FAILURE_UNVERIFIED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TOKEN_FAILURE_NONE" => Some(Self::None),
+            "TOKEN_FAILURE_UNREACHABLE" => Some(Self::Unreachable),
+            "TOKEN_FAILURE_TIMED_OUT" => Some(Self::TimedOut),
+            "TOKEN_FAILURE_REFUSED" => Some(Self::Refused),
+            "TOKEN_FAILURE_THROTTLED" => Some(Self::Throttled),
+            "TOKEN_FAILURE_SERVER_ERROR" => Some(Self::ServerError),
+            "TOKEN_FAILURE_BAD_ANSWER" => Some(Self::BadAnswer),
+            "TOKEN_FAILURE_UNVERIFIED" => Some(Self::Unverified),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod attest_client {

@@ -11,6 +11,12 @@ pub struct ReleaseKeyRequest {
     /// Host of the MAA instance, without scheme; empty for the configured one.
     #[prost(string, tag = "3")]
     pub maa: ::prost::alloc::string::String,
+    /// The release policy that the key is expected to have, JSON; empty: not compared.
+    #[prost(bytes = "vec", tag = "4")]
+    pub release_policy: ::prost::alloc::vec::Vec<u8>,
+    /// How long the key may be kept to answer the same request again, in seconds; 0: not at all.
+    #[prost(uint32, tag = "5")]
+    pub cache_seconds: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -78,6 +84,29 @@ pub struct SignTlsReply {
     /// The signature as it stands in CertificateVerify.
     #[prost(bytes = "vec", tag = "1")]
     pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetSecretsRequest {
+    /// The values that are asked for.
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetSecretsReply {
+    /// Whether there are sealed secrets at all: without them there are no values and no version.
+    #[prost(bool, tag = "1")]
+    pub configured: bool,
+    /// Their version, as their signer numbered it.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// The values that were asked for and are there.
+    #[prost(map = "string, string", tag = "3")]
+    pub values: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// Generated client implementations.
 pub mod skr_client {
@@ -293,6 +322,32 @@ pub mod skr_client {
                 .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "SignTls"));
             self.inner.unary(req, path, codec).await
         }
+        /// Values of the sealed secrets (wire.md part 3). UNAVAILABLE while they are configured and not open yet,
+        /// FAILED_PRECONDITION while the envelope, or its key, is refused; the message names the refusal.
+        pub async fn get_secrets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetSecretsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSecretsReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/privatemode.skr.v1.Skr/GetSecrets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "GetSecrets"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -340,6 +395,12 @@ pub mod skr_server {
             &self,
             request: tonic::Request<super::SignTlsRequest>,
         ) -> std::result::Result<tonic::Response<super::SignTlsReply>, tonic::Status>;
+        /// Values of the sealed secrets (wire.md part 3). UNAVAILABLE while they are configured and not open yet,
+        /// FAILED_PRECONDITION while the envelope, or its key, is refused; the message names the refusal.
+        async fn get_secrets(
+            &self,
+            request: tonic::Request<super::GetSecretsRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetSecretsReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct SkrServer<T> {
@@ -617,6 +678,49 @@ pub mod skr_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SignTlsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/privatemode.skr.v1.Skr/GetSecrets" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSecretsSvc<T: Skr>(pub Arc<T>);
+                    impl<T: Skr> tonic::server::UnaryService<super::GetSecretsRequest>
+                    for GetSecretsSvc<T> {
+                        type Response = super::GetSecretsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetSecretsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Skr>::get_secrets(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSecretsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

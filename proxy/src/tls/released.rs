@@ -142,8 +142,9 @@ fn is_final(code: Code) -> bool {
 mod tests {
     use proto::skr::skr_server::{Skr, SkrServer};
     use proto::skr::{
-        GetOwnerKeyReply, GetOwnerKeyRequest, HoldTlsKeyReply, ReleaseKeyReply, ReleaseKeyRequest,
-        SignEvidenceReply, SignEvidenceRequest, SignTlsReply, SignTlsRequest,
+        GetOwnerKeyReply, GetOwnerKeyRequest, GetSecretsReply, GetSecretsRequest, HoldTlsKeyReply,
+        ReleaseKeyReply, ReleaseKeyRequest, SignEvidenceReply, SignEvidenceRequest, SignTlsReply,
+        SignTlsRequest,
     };
     use service::Shutdown;
     use service::listen::Listener;
@@ -181,6 +182,10 @@ mod tests {
         }
 
         async fn sign_tls(&self, _: Request<SignTlsRequest>) -> Answer<SignTlsReply> {
+            Err(Status::unimplemented("not here"))
+        }
+
+        async fn get_secrets(&self, _: Request<GetSecretsRequest>) -> Answer<GetSecretsReply> {
             Err(Status::unimplemented("not here"))
         }
     }

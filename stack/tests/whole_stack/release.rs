@@ -145,7 +145,7 @@ async fn a_replayed_token_yields_only_what_its_owner_can_open() {
                 modulus: groups_own.n().to_bytes_be(),
                 exponent: groups_own.e().to_bytes_be(),
             })),
-            maa_endpoint: String::new(),
+            ..Default::default()
         })
         .await
         .unwrap()
