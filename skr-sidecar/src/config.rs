@@ -1,6 +1,9 @@
 //! The variables of this role and what they mean. All are measured: each decides whom the role believes, whom
 //! it asks, or where it answers.
 
+use std::path::PathBuf;
+use std::str::FromStr;
+
 use service::env::{Class, Reader, Var};
 use service::listen::Local;
 use service::roots::{self, Roots};
@@ -63,6 +66,11 @@ pub(crate) const VARS: &[Var] = &[
         None,
         "The TLS key of TLS_MODE=released in KEY_VAULT_URL, name or name/version: RSA, or EC on P-256 or P-384. It signs handshakes, is used inside this role only, and no route hands it out.",
     ),
+    measured(
+        "SKR_WRAP_KEYS",
+        None,
+        "Folder of the keys that WrapKey of the reference's gRPC service may use: an absolute path. Without it that method is refused.",
+    ),
     roots::VAR,
 ];
 
@@ -91,8 +99,22 @@ pub struct Config {
     pub(crate) client_id: Option<ClientId>,
     /// Keys of the vault that are used in this process only.
     pub(crate) reserved: Reserved,
+    /// Where WrapKey may read keys.
+    pub(crate) wrap_keys: Option<PathBuf>,
     /// Whom to believe.
     pub(crate) roots: Roots,
+}
+
+/// A folder, by its absolute path.
+struct Folder(PathBuf);
+
+impl FromStr for Folder {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() { Ok(Self(path)) } else { Err("is to be an absolute path") }
+    }
 }
 
 impl Config {
@@ -108,6 +130,7 @@ impl Config {
         let client_id = env.optional("AZURE_CLIENT_ID");
         let owner = env.optional::<KeyId>("OWNER_KID");
         let tls = env.optional::<KeyId>("TLS_KID");
+        let wrap_keys = env.optional("SKR_WRAP_KEYS").map(|Folder(path)| path);
         let roots = Roots::read(env);
         for (name, kid) in [("OWNER_KID", &owner), ("TLS_KID", &tls)] {
             if kid.is_some() && vault.is_none() {
@@ -132,6 +155,7 @@ impl Config {
             identity_endpoint: identity_endpoint?,
             client_id,
             reserved: Reserved { owner, tls },
+            wrap_keys,
             roots: roots?,
         })
     }

@@ -1,4 +1,5 @@
-//! gRPC for the other roles: keys, signatures by reserved keys, who this process is, and its health.
+//! gRPC for the other roles: keys, signatures by reserved keys, who this process is, and its health; and beside them
+//! the reference's service, which tells about itself by reflection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +14,13 @@ use proto::skr::{
 };
 use service::health::Health;
 use service::listen::Listener;
-use service::{Shutdown, grpc};
+use service::{BoxError, Shutdown, grpc};
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, grpc_status};
 use crate::held::Held;
+use crate::key_provider::{self, KeyProvider};
 use crate::owner::{OwnerError, OwnerKey};
 use crate::release::{self, Releases};
 use crate::tls::{TlsError, TlsKeys};
@@ -39,27 +41,38 @@ pub(crate) struct Services {
     pub(crate) owner: Option<Held<OwnerKey>>,
     /// The key of TLS; `None` if none is configured.
     pub(crate) tls: Option<TlsKeys>,
+    /// The reference's service.
+    pub(crate) key_provider: KeyProvider,
 }
 
 /// Serves until the signal to stop, then finishes what runs.
 ///
 /// # Errors
 ///
-/// The transport failed as a whole.
+/// The transport failed as a whole, or the description of the reference's service is damaged.
 pub(crate) async fn serve(
     listener: Listener,
     shutdown: &Shutdown,
     health: &Health,
     services: Services,
-) -> Result<(), tonic::transport::Error> {
-    let Services { info, releases, owner, tls } = services;
+) -> Result<(), BoxError> {
+    let Services { info, releases, owner, tls, key_provider } = services;
     let keys = Keys { releases, owner, tls };
     let skr = SkrServer::new(keys).max_decoding_message_size(LONGEST_REQUEST);
     let router = grpc::server()
         .add_service(health.service())
         .add_service(InfoServer::new(Who(info)))
-        .add_service(skr);
-    grpc::serve(router, listener, shutdown).await
+        .add_service(skr)
+        .add_service(key_provider::service(key_provider))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok(grpc::serve(router, listener, shutdown).await?)
+}
+
+/// What callers of the reference's service may ask about it. The other services are for roles, which know them.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::key_provider::DESCRIPTORS)
 }
 
 struct Keys {

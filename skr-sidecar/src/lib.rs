@@ -17,6 +17,7 @@ mod host;
 mod http;
 mod identity;
 mod key;
+mod key_provider;
 mod kid;
 mod owner;
 mod pool;
@@ -42,6 +43,7 @@ use crate::grpc::Services;
 use crate::held::Held;
 use crate::http::Routes;
 use crate::identity::Identity;
+use crate::key_provider::KeyProvider;
 use crate::owner::OwnerKey;
 use crate::pool::WrappingKeys;
 use crate::release::{Defaults, Releases, Turns};
@@ -79,7 +81,12 @@ impl Role for SkrSidecar {
         let owner = config.reserved.owner.clone();
         let owner = owner.map(|kid| Held::start(releases.clone(), kid, OwnerKey::new));
         let tls = config.reserved.tls.clone().map(|kid| TlsKeys::start(releases.clone(), kid));
-        let services = Services { info, releases: releases.clone(), owner, tls };
+        let key_provider = KeyProvider {
+            attest: attest.clone(),
+            releases: releases.clone(),
+            wrap_keys: config.wrap_keys,
+        };
+        let services = Services { info, releases: releases.clone(), owner, tls, key_provider };
         let routes = Routes { attest, releases, maa: config.maa };
         let routes = Arc::new(routes);
         let answer = move |request| {

@@ -160,12 +160,21 @@ pub(crate) enum ReleaseError {
 impl Releases {
     /// Releases a key. Dropping the future gives up the release and its turn.
     pub(crate) async fn release(&self, request: Request<'_>) -> Result<Jwk, ReleaseError> {
+        self.release_as(request, Jwk::new).await
+    }
+
+    /// Releases a key that a caller may use without getting it. `form` makes of it what is used.
+    pub(crate) async fn release_as<T: Send + 'static>(
+        &self,
+        request: Request<'_>,
+        form: fn(&Published, &[u8]) -> Result<T, KeyError>,
+    ) -> Result<T, ReleaseError> {
         let order = self.read(request)?;
         // By name, whichever vault and version the request names: a vault has more than one host name.
         if self.reserved.holds(&order.kid) {
             return Err(ReleaseError::Reserved);
         }
-        self.in_turn(order, Jwk::new).await
+        self.in_turn(order, form).await
     }
 
     /// Releases a key of the configured vault for this process itself. `form` makes of it what may be kept.

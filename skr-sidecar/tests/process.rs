@@ -46,6 +46,7 @@ async fn every_variable_that_it_reads_is_measured() {
         ("SKR_VAULT_HOSTS", "a.test"),
         ("SKR_IDENTITY_ENDPOINT", "http://127.0.0.1:1"),
         ("AZURE_CLIENT_ID", "a-b"),
+        ("SKR_WRAP_KEYS", "/keys"),
     ] {
         assert_ne!(digest(&[(name, value)]).await, base, "{name}");
     }
@@ -64,6 +65,7 @@ async fn every_mistake_is_reported_at_once() {
         ("AZURE_CLIENT_ID", "a&b"),
         ("OWNER_KID", "keys/owner/1"),
         ("TLS_KID", "https://v.vault.azure.net/keys/tls"),
+        ("SKR_WRAP_KEYS", "keys"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
         ("SKR_VAULT_HOST", "a.test"),
     ];

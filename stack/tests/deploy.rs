@@ -66,6 +66,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "keys for attested clients are in a keys file, which the template does not use",
     ),
     ("ATTEST_MAA_HOSTS", "the configured instance is enough"),
+    ("SKR_WRAP_KEYS", "nothing is wrapped in this group"),
     ("SKR_VAULT_HOSTS", "Azure's vaults are allowed by their domain"),
     ("SSL_CERT_FILE", "the public web's authorities are believed"),
     ("TLS_CERT_FILE", "the key is made in the group"),

@@ -1,8 +1,10 @@
 //! Base64 as callers write it: the standard alphabet with padding, line breaks skipped (RFC 4648 section 4).
 
 use base64::alphabet::STANDARD;
+use base64::engine::general_purpose;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{DecodeError, Engine as _};
+use zeroize::Zeroizing;
 
 /// Stray bits in the last character are let pass, as callers are used to.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -17,11 +19,17 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 #[error("illegal base64 data at input byte {0}")]
 pub(crate) struct NotBase64(usize);
 
+/// Encodes, on one line.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    general_purpose::STANDARD.encode(bytes)
+}
+
 /// Decodes.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, NotBase64> {
     let kept = || text.bytes().enumerate().filter(|(_, byte)| !matches!(byte, b'\r' | b'\n'));
-    let stripped: Vec<u8> = kept().map(|(_, byte)| byte).collect();
-    LENIENT.decode(&stripped).map_err(|error| {
+    // It may be a key.
+    let stripped: Zeroizing<Vec<u8>> = Zeroizing::new(kept().map(|(_, byte)| byte).collect());
+    LENIENT.decode(stripped.as_slice()).map_err(|error| {
         let at = match error {
             DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
             // An unfinished group is reported where it begins, a missing second `=` where it is missed.
