@@ -14,8 +14,9 @@ use super::{BenchError, cpu};
 use crate::local::Forwarder;
 use crate::straight::{Straight, Version};
 
-/// Clients that ask at the same time when processor time is measured.
-const CLIENTS: u32 = 8;
+/// Clients that ask at the same time when processor time is measured. The more there are, the more requests share a write
+/// to the server and a wake-up; nginx keeps a connection for each of them, and 64 at most.
+const CLIENTS: [u32; 3] = [1, 8, 64];
 
 const OURS: &str = "pmc connect";
 const PEER: &str = "TLS through a TCP relay";
@@ -60,40 +61,46 @@ pub(crate) async fn processor_time(
     certificate: &Path,
     requests: &Requests,
     effort: Effort,
-) -> Result<String, BenchError> {
+) -> Result<Vec<String>, BenchError> {
     let folder = certificate.with_file_name("nginx");
     let Some(nginx) = Nginx::start(&folder, server, certificate).await? else {
-        return Ok("processor time: no nginx here to compare with (Debian: nginx-light)".to_owned());
+        let none = "processor time: no nginx here to compare with (Debian: nginx-light)";
+        return Ok(vec![none.to_owned()]);
     };
-    let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..effort.rounds {
-        theirs += spent(nginx.pid(), nginx.address, requests, effort.batch).await?;
-        ours += spent(forwarder.pid(), forwarder.address, requests, effort.batch).await?;
+    let mut lines = Vec::new();
+    for clients in CLIENTS {
+        let each = (effort.batch / clients).max(1);
+        let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..effort.rounds {
+            theirs += spent(nginx.pid(), nginx.address, requests, clients, each).await?;
+            ours += spent(forwarder.pid(), forwarder.address, requests, clients, each).await?;
+        }
+        let what = format!("processor time a request, {clients} clients at once");
+        if theirs.is_zero() {
+            lines.push(format!("{what}: too few requests to count"));
+            continue;
+        }
+        let count = (effort.rounds * clients * each).max(1);
+        let (ours, theirs) = (ours / count, theirs / count);
+        let times = ratio(ours, theirs);
+        let (ours, theirs) = (shown(ours), shown(theirs));
+        lines.push(format!("{what}: {OURS} {ours}, nginx {theirs}: {times:.2} x"));
     }
-    if theirs.is_zero() {
-        return Ok("processor time: too few requests to count".to_owned());
-    }
-    let count = (effort.rounds * effort.batch).max(1);
-    let (ours, theirs) = (ours / count, theirs / count);
-    let times = ratio(ours, theirs);
-    Ok(format!(
-        "processor time a request: {OURS} {}, nginx {}: {times:.2} x",
-        shown(ours),
-        shown(theirs)
-    ))
+    Ok(lines)
 }
 
-/// Processor time of a process while it forwards a batch of requests.
+/// Processor time of a process while it forwards requests: so many of each client.
 async fn spent(
     pid: u32,
     address: SocketAddr,
     requests: &Requests,
-    batch: u32,
+    clients: u32,
+    each: u32,
 ) -> Result<Duration, BenchError> {
     let before = cpu::used(pid)?;
-    let clients = (0..CLIENTS).map(|_| async {
+    let clients = (0..clients).map(|_| async {
         let mut client = plain(address).await?;
-        for _ in 0..batch / CLIENTS {
+        for _ in 0..each {
             straight("a local client", &mut client, requests.chat()).await?;
         }
         Ok::<_, BenchError>(())

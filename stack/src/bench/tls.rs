@@ -109,7 +109,7 @@ async fn costs(mut options: Options, effort: Effort) -> Result<Vec<String>, Benc
         lines.extend(forwarder::times(&local, server, &requests, effort).await?);
         let certificate = stack.folder().join("server.pem");
         let cpu = forwarder::processor_time(&local, server, &certificate, &requests, effort);
-        lines.push(cpu.await?);
+        lines.extend(cpu.await?);
         Ok(lines)
     };
     let outcome = Box::pin(measured).await;
