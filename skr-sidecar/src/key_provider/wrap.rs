@@ -1,7 +1,7 @@
 //! RSA-OAEP with SHA-256 for a key of a vault: encrypting with its public half, which stands in a file, and decrypting
 //! with what the vault released (RFC 8017 section 7.1; contract `skr.md` part 1.2).
 //!
-//! Files are read below one folder only: a caller names them. Must not know any packet's form.
+//! Files are read below one folder only, since a caller names them. Must not know any packet's form.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -12,6 +12,8 @@ use aws_lc_rs::rsa::{
     OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
     PrivateDecryptingKey, PublicEncryptingKey,
 };
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
@@ -114,17 +116,23 @@ impl KeyFolder {
         })
     }
 
+    /// The kernel itself keeps the path below the folder, links and all, so that nobody can change it in between.
     fn read(&self, path: &Path) -> Result<Vec<u8>, FileError> {
-        let folder = self.0.canonicalize()?;
-        let path = folder.join(path).canonicalize()?;
-        if !path.starts_with(&folder) {
-            return Err(FileError::Elsewhere);
-        }
-        // Asked before it is opened, since opening a pipe waits, and of what was opened, since it may be another by now.
-        if !path.metadata()?.is_file() {
-            return Err(FileError::NoFile);
-        }
-        let file = File::open(path)?;
+        let folder = File::open(&self.0)?;
+        let below = match path.strip_prefix(&self.0) {
+            Ok(below) => below,
+            Err(_) if path.is_absolute() => return Err(FileError::Elsewhere),
+            Err(_) => path,
+        };
+        // Opening a pipe would wait for its other end.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = openat2(folder, below, flags, Mode::empty(), ResolveFlags::BENEATH);
+        let file: File = opened
+            .map_err(|error| match error {
+                Errno::XDEV => FileError::Elsewhere,
+                other => FileError::Io(other.into()),
+            })?
+            .into();
         if !file.metadata()?.is_file() {
             return Err(FileError::NoFile);
         }
