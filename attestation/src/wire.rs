@@ -153,3 +153,20 @@ pub struct LogHead {
     #[serde(with = "b64u")]
     pub digest: [u8; 32],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_a_bound() {
+        let inclusion = |length| Inclusion { index: 1, size: 2, path: vec![[7; 32]; length] };
+        let read = |length| Inclusion::try_from(&InclusionText::from(&inclusion(length)));
+        for length in [0, 1, MAX_LENGTH_OF_PATH] {
+            assert_eq!(read(length), Ok(inclusion(length)));
+        }
+        assert_eq!(read(MAX_LENGTH_OF_PATH + 1), Err(NotAnInclusion));
+        let short = InclusionText { index: 0, size: 1, path: vec![to_b64u(&[7; 31])] };
+        assert_eq!(Inclusion::try_from(&short), Err(NotAnInclusion));
+    }
+}
