@@ -4,6 +4,7 @@
 //! part 1.1): 403 for nearly all that fails once a request is read. Over gRPC they tell the parties apart.
 
 use std::error::Error as StdError;
+use std::num::ParseIntError;
 
 use http::StatusCode;
 use proto::attest::TokenFailure;
@@ -19,7 +20,7 @@ use crate::key::KeyError;
 use crate::owner::OwnerError;
 use crate::release::ReleaseError;
 use crate::tls::TlsError;
-use crate::vault::VaultError;
+use crate::vault::{AnswerError, VaultError};
 
 /// Stands in the text of every failure over HTTP, between what failed and why.
 pub(crate) const HELP: &str =
@@ -38,6 +39,12 @@ pub(crate) enum Error {
     /// The runtime data is not base64.
     #[error("decoding base64-encoded runtime data of request failed")]
     RuntimeData(#[from] NotBase64),
+    /// The expected release policy is not base64.
+    #[error("decoding base64-encoded release policy of request failed")]
+    ReleasePolicy(#[source] NotBase64),
+    /// The time that a key may be kept is no number of seconds.
+    #[error("cache_seconds of request must be a text of digits, such as \"60\"")]
+    CacheSeconds(#[from] ParseIntError),
     /// `/attest/raw` has no report.
     #[error("failure to fetch attestation report hex")]
     Raw(#[source] AttestError),
@@ -74,7 +81,9 @@ pub(crate) struct Status {
 pub(crate) fn status(error: &Error) -> Status {
     let (http, grpc) = match error {
         Error::Request(error) => of_request(error),
-        Error::RuntimeData(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        Error::RuntimeData(_) | Error::ReleasePolicy(_) | Error::CacheSeconds(_) => {
+            (StatusCode::BAD_REQUEST, Code::InvalidArgument)
+        }
         Error::Combined(error) => (StatusCode::INTERNAL_SERVER_ERROR, of_attest(error)),
         Error::Raw(error) | Error::Maa(error) => (StatusCode::FORBIDDEN, of_attest(error)),
         Error::MaaHost(_) => (StatusCode::FORBIDDEN, Code::InvalidArgument),
@@ -132,6 +141,7 @@ fn of_release(error: &ReleaseError) -> Code {
         | ReleaseError::VaultHost(_)
         | ReleaseError::NoVault
         | ReleaseError::MaaHost(_)
+        | ReleaseError::Policy
         | ReleaseError::AccessToken(_) => Code::InvalidArgument,
         ReleaseError::VaultNotTrusted(_) => Code::FailedPrecondition,
         ReleaseError::WrappingKey(_) | ReleaseError::Interrupted => Code::Unavailable,
@@ -188,6 +198,7 @@ fn of_identity(error: &IdentityError) -> Code {
         IdentityError::Refused { status, .. } if may_pass(*status) => Code::Unavailable,
         IdentityError::Refused { .. } => Code::FailedPrecondition,
         IdentityError::NoToken | IdentityError::Token(_) => Code::Internal,
+        IdentityError::Interrupted => Code::Unavailable,
     }
 }
 
@@ -195,6 +206,7 @@ fn of_vault(error: &VaultError) -> Code {
     match error {
         VaultError::Call(error) => of_outbound(error),
         VaultError::Refused { status, .. } => of_refusal(*status),
+        VaultError::Answer(AnswerError::Policy) => Code::FailedPrecondition,
         VaultError::Answer(_) => Code::Internal,
     }
 }
@@ -250,9 +262,9 @@ fn causes(error: &Error) -> String {
 mod tests {
     use super::*;
 
-    fn refused(status: StatusCode) -> VaultError {
+    fn refused(status: StatusCode) -> Box<VaultError> {
         let excerpt = "words".to_owned();
-        VaultError::Refused { status, excerpt, retry_after: None, request_id: None }
+        Box::new(VaultError::Refused { status, excerpt, retry_after: None, request_id: None })
     }
 
     fn of_release_error(error: ReleaseError) -> (u16, Code) {
@@ -352,7 +364,7 @@ mod tests {
         let excerpt = "ä".repeat(4000);
         let kid = "k".parse().expect("a kid");
         let (status, retry_after, request_id) = (StatusCode::FORBIDDEN, None, None);
-        let source = VaultError::Refused { status, excerpt, retry_after, request_id };
+        let source = VaultError::Refused { status, excerpt, retry_after, request_id }.into();
         let error = Error::Release(ReleaseError::Vault { kid, source });
         assert!((2990..=LONGEST_GRPC_TEXT).contains(&grpc_status(&error).message().len()));
     }
