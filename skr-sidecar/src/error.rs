@@ -4,12 +4,14 @@
 //! part 1.1): 403 for nearly all that fails once a request is read. Over gRPC they tell the parties apart.
 
 use std::error::Error as StdError;
+use std::num::ParseIntError;
 
 use http::StatusCode;
+use proto::attest::TokenFailure;
 use service::outbound::OutboundError;
 use tonic::Code;
 
-use crate::attest::AttestError;
+use crate::attest::{AttestError, NoToken};
 use crate::host::NotAHost;
 use crate::http::base64::NotBase64;
 use crate::http::request::RequestError;
@@ -18,7 +20,7 @@ use crate::key::KeyError;
 use crate::owner::OwnerError;
 use crate::release::ReleaseError;
 use crate::tls::TlsError;
-use crate::vault::VaultError;
+use crate::vault::{AnswerError, VaultError};
 
 /// Stands in the text of every failure over HTTP, between what failed and why.
 pub(crate) const HELP: &str =
@@ -37,6 +39,12 @@ pub(crate) enum Error {
     /// The runtime data is not base64.
     #[error("decoding base64-encoded runtime data of request failed")]
     RuntimeData(#[from] NotBase64),
+    /// The expected release policy is not base64.
+    #[error("decoding base64-encoded release policy of request failed")]
+    ReleasePolicy(#[source] NotBase64),
+    /// The time that a key may be kept is no number of seconds.
+    #[error("cache_seconds of request must be a text of digits, such as \"60\"")]
+    CacheSeconds(#[from] ParseIntError),
     /// `/attest/raw` has no report.
     #[error("failure to fetch attestation report hex")]
     Raw(#[source] AttestError),
@@ -73,7 +81,9 @@ pub(crate) struct Status {
 pub(crate) fn status(error: &Error) -> Status {
     let (http, grpc) = match error {
         Error::Request(error) => of_request(error),
-        Error::RuntimeData(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        Error::RuntimeData(_) | Error::ReleasePolicy(_) | Error::CacheSeconds(_) => {
+            (StatusCode::BAD_REQUEST, Code::InvalidArgument)
+        }
         Error::Combined(error) => (StatusCode::INTERNAL_SERVER_ERROR, of_attest(error)),
         Error::Raw(error) | Error::Maa(error) => (StatusCode::FORBIDDEN, of_attest(error)),
         Error::MaaHost(_) => (StatusCode::FORBIDDEN, Code::InvalidArgument),
@@ -131,6 +141,7 @@ fn of_release(error: &ReleaseError) -> Code {
         | ReleaseError::VaultHost(_)
         | ReleaseError::NoVault
         | ReleaseError::MaaHost(_)
+        | ReleaseError::Policy
         | ReleaseError::AccessToken(_) => Code::InvalidArgument,
         ReleaseError::VaultNotTrusted(_) => Code::FailedPrecondition,
         ReleaseError::WrappingKey(_) | ReleaseError::Interrupted => Code::Unavailable,
@@ -146,7 +157,8 @@ fn of_release(error: &ReleaseError) -> Code {
 /// The codes of `attest-sidecar` that mean the same to the caller of this role are passed on.
 fn of_attest(error: &AttestError) -> Code {
     match error {
-        AttestError::TimedOut | AttestError::NoToken(_) => Code::Unavailable,
+        AttestError::TimedOut => Code::Unavailable,
+        AttestError::NoToken(why) => of_token(why),
         AttestError::Failed { code, .. } => match code {
             Code::InvalidArgument
             | Code::FailedPrecondition
@@ -167,12 +179,26 @@ fn of_attest(error: &AttestError) -> Code {
     }
 }
 
+/// A reply that names no kind is of a neighbour that is older or newer than this role.
+fn of_token(why: &NoToken) -> Code {
+    match why.kind {
+        TokenFailure::None
+        | TokenFailure::Unreachable
+        | TokenFailure::Throttled
+        | TokenFailure::ServerError => Code::Unavailable,
+        TokenFailure::TimedOut => Code::DeadlineExceeded,
+        TokenFailure::Refused => Code::FailedPrecondition,
+        TokenFailure::BadAnswer | TokenFailure::Unverified => Code::Internal,
+    }
+}
+
 fn of_identity(error: &IdentityError) -> Code {
     match error {
         IdentityError::Call(error) => of_outbound(error),
         IdentityError::Refused { status, .. } if may_pass(*status) => Code::Unavailable,
         IdentityError::Refused { .. } => Code::FailedPrecondition,
         IdentityError::NoToken | IdentityError::Token(_) => Code::Internal,
+        IdentityError::Interrupted => Code::Unavailable,
     }
 }
 
@@ -180,6 +206,7 @@ fn of_vault(error: &VaultError) -> Code {
     match error {
         VaultError::Call(error) => of_outbound(error),
         VaultError::Refused { status, .. } => of_refusal(*status),
+        VaultError::Answer(AnswerError::Policy) => Code::FailedPrecondition,
         VaultError::Answer(_) => Code::Internal,
     }
 }
@@ -235,8 +262,9 @@ fn causes(error: &Error) -> String {
 mod tests {
     use super::*;
 
-    fn refused(status: StatusCode) -> VaultError {
-        VaultError::Refused { status, excerpt: "words".to_owned() }
+    fn refused(status: StatusCode) -> Box<VaultError> {
+        let excerpt = "words".to_owned();
+        Box::new(VaultError::Refused { status, excerpt, retry_after: None, request_id: None })
     }
 
     fn of_release_error(error: ReleaseError) -> (u16, Code) {
@@ -297,7 +325,10 @@ mod tests {
 
     #[test]
     fn an_identity_that_refuses_is_no_vault_that_refuses() {
-        let refused = |status| IdentityError::Refused { status, excerpt: String::new() };
+        let refused = |status| {
+            let excerpt = String::new();
+            IdentityError::Refused { status, excerpt, retry_after: None, request_id: None }
+        };
         assert_eq!(of_identity(&refused(StatusCode::FORBIDDEN)), Code::FailedPrecondition);
         assert_eq!(of_identity(&refused(StatusCode::TOO_MANY_REQUESTS)), Code::Unavailable);
     }
@@ -332,7 +363,8 @@ mod tests {
     fn a_text_over_grpc_has_a_bound() {
         let excerpt = "ä".repeat(4000);
         let kid = "k".parse().expect("a kid");
-        let source = VaultError::Refused { status: StatusCode::FORBIDDEN, excerpt };
+        let (status, retry_after, request_id) = (StatusCode::FORBIDDEN, None, None);
+        let source = VaultError::Refused { status, excerpt, retry_after, request_id }.into();
         let error = Error::Release(ReleaseError::Vault { kid, source });
         assert!((2990..=LONGEST_GRPC_TEXT).contains(&grpc_status(&error).message().len()));
     }

@@ -1,17 +1,27 @@
 //! Wrapping keys made ahead, one use each: making one takes longer than everything else that a release does
 //! in this process.
 //!
-//! One task makes one key after the other, so that a burst of releases cannot take every processor. A caller
-//! that finds the pool empty waits for its turn; the release's own deadline bounds that.
+//! Threads of their own make one key after the other, half as many as there are processors, so that a burst of releases
+//! cannot take all of them. A caller that finds the pool empty waits for its turn; the release's own deadline bounds
+//! that.
 
+use std::panic::catch_unwind;
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
 
 use crate::wrapping_key::WrappingKey;
 
-/// Keys that wait, at most. Making them is the first thing that a fresh process does with its processor.
-const READY: usize = 4;
+/// Keys that wait, at most, beside those in the makers' hands. Making them is the first thing that a fresh process does
+/// with its processors.
+const READY: usize = 7;
+
+/// The most threads that make keys.
+const MAKERS: usize = 4;
+
+/// What the threads are called, so that what they use can be told apart (proc(5), `comm`).
+const NAME: &str = "wrapping-keys";
 
 /// Pause after a key could not be made, which the provider is not known to do.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -19,17 +29,23 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The pool. Making keys ends when it is dropped.
 pub(crate) struct WrappingKeys(Mutex<mpsc::Receiver<WrappingKey>>);
 
-/// The task that makes keys has ended: the process is stopping.
+/// The threads that make keys have ended, or none could be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("wrapping keys are no longer made: the process is stopping")]
+#[error("no wrapping keys are made: restart skr-sidecar")]
 pub(crate) struct Stopped;
 
 impl WrappingKeys {
-    /// Starts to make keys. Must be called inside a runtime.
+    /// Starts to make keys.
     pub(crate) fn start() -> Self {
-        // The key in the task's hand waits beside those in the channel.
-        let (ready, keys) = mpsc::channel(READY - 1);
-        tokio::spawn(make(ready));
+        let (ready, keys) = mpsc::channel(READY);
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..(processors / 2).clamp(1, MAKERS) {
+            let ready = ready.clone();
+            let maker = thread::Builder::new().name(NAME.to_owned()).spawn(move || make(&ready));
+            if let Err(error) = maker {
+                tracing::error!(cause = %error, "a thread for wrapping keys could not be started");
+            }
+        }
         Self(Mutex::new(keys))
     }
 
@@ -39,22 +55,21 @@ impl WrappingKeys {
     }
 }
 
-async fn make(ready: mpsc::Sender<WrappingKey>) {
+fn make(ready: &mpsc::Sender<WrappingKey>) {
     while !ready.is_closed() {
-        match tokio::task::spawn_blocking(WrappingKey::generate).await {
+        match catch_unwind(WrappingKey::generate) {
             Ok(Ok(key)) => {
-                if ready.send(key).await.is_err() {
+                if ready.blocking_send(key).is_err() {
                     return;
                 }
             }
             Ok(Err(error)) => {
                 tracing::error!(cause = %error, "a wrapping key could not be made");
-                tokio::time::sleep(PAUSE).await;
+                thread::sleep(PAUSE);
             }
-            Err(stopping) if stopping.is_cancelled() => return,
             Err(_) => {
                 tracing::error!("making a wrapping key panicked");
-                tokio::time::sleep(PAUSE).await;
+                thread::sleep(PAUSE);
             }
         }
     }

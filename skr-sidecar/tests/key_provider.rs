@@ -55,6 +55,7 @@ async fn world_with_key() -> (World, tempfile::TempDir) {
     world.vault.hold(Key {
         published: json!({"kty": "RSA-HSM", "key_ops": ["decrypt"], "n": n, "e": "AQAB"}),
         secret: key.to_pkcs8_der().unwrap().as_bytes().to_vec(),
+        policy: None,
     });
     (world, folder)
 }
@@ -287,7 +288,7 @@ async fn a_symmetric_key_unwraps_nothing() {
     let (world, _keys) = world_with_key().await;
     let good = annotation(&wrap(&world, "skr:layer", b"x").await.unwrap());
     let published = json!({"kty": "oct-HSM", "key_ops": ["unwrapKey"]});
-    world.vault.hold(Key { published, secret: vec![7; 32] });
+    world.vault.hold(Key { published, secret: vec![7; 32], policy: None });
     let status = unwrap(&world, &good).await.unwrap_err();
     assert_eq!(status.code(), Code::Unknown);
     assert!(status.message().contains("it must be an RSA key"), "{status}");

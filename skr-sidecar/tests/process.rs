@@ -67,6 +67,7 @@ async fn every_mistake_is_reported_at_once() {
         ("TLS_KID", "https://v.vault.azure.net/keys/tls"),
         ("SKR_WRAP_KEYS", "keys"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("SKR_WRAP", "CKM_RSA_AES_KEY_WRAP"),
         ("SKR_VAULT_HOST", "a.test"),
     ];
     let environment: Environment = wrong.iter().copied().collect();

@@ -10,8 +10,10 @@ mod group;
 pub mod load;
 pub mod local;
 mod owner;
+mod pair;
 mod process;
 pub mod proofs;
+pub mod soak;
 mod stack;
 pub mod straight;
 

@@ -9,9 +9,9 @@ use attestation::{Expect, Policy, danger};
 use clap::{Parser, Subcommand};
 use client::{Connector, Target};
 use service::BoxError;
-use stack::bench::tls;
+use stack::bench::{skr, tls};
 use stack::check::{Endpoint, end_to_end};
-use stack::{Options, Stack, StartError};
+use stack::{Options, Stack, StartError, soak};
 
 /// Runs the whole group and its outside world on this machine, until Ctrl-C.
 #[derive(Debug, Parser)]
@@ -54,6 +54,11 @@ enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+    /// Look for growth over a long time.
+    Soak {
+        #[command(subcommand)]
+        what: Soak,
+    },
     /// Be one role of the group, configured by the environment, as its own binary would.
     #[command(hide = true)]
     Role {
@@ -79,6 +84,25 @@ enum Bench {
         #[arg(long)]
         smoke: bool,
     },
+    /// Releases and reports of the two sidecars that replace Microsoft's.
+    Skr {
+        /// Only see that it runs; the figures mean nothing.
+        #[arg(long)]
+        smoke: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Soak {
+    /// The two sidecars that replace Microsoft's.
+    Skr {
+        /// How many reports.
+        #[arg(long, default_value_t = 100_000)]
+        attestations: u32,
+        /// How many releases.
+        #[arg(long, default_value_t = 500)]
+        releases: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -86,6 +110,12 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::Bench { what: Bench::Tls { smoke } }) => {
             ending(bench_tls(&arguments.folder, smoke))
+        }
+        Some(Command::Bench { what: Bench::Skr { smoke } }) => {
+            ending(bench_skr(&arguments.folder, smoke))
+        }
+        Some(Command::Soak { what: Soak::Skr { attestations, releases } }) => {
+            ending(soak_skr(&arguments.folder, soak::Plan { attestations, releases }))
         }
         Some(Command::Role { name, arguments }) => role(&name, arguments),
         Some(Command::Pmc { arguments }) => {
@@ -112,10 +142,32 @@ fn check(
     Ok(())
 }
 
-fn bench_tls(folder: &Path, smoke: bool) -> Result<(), BoxError> {
+fn warn_of_debug(smoke: bool) {
     if cfg!(debug_assertions) && !smoke {
         say("this is a debug build: its figures mean nothing (use --release)");
     }
+}
+
+fn bench_skr(folder: &Path, smoke: bool) -> Result<(), BoxError> {
+    warn_of_debug(smoke);
+    let effort = if smoke { skr::Effort::SMOKE } else { skr::Effort::FULL };
+    let (program, state) = (std::env::current_exe()?, folder.join("state"));
+    runtime()?.block_on(skr::run(program, folder.join("bench"), state, effort, say))?;
+    Ok(())
+}
+
+fn soak_skr(folder: &Path, plan: soak::Plan) -> Result<(), BoxError> {
+    let (program, state) = (std::env::current_exe()?, folder.join("state"));
+    let grown = runtime()?.block_on(soak::run(program, folder.join("soak"), state, plan, say))?;
+    if grown.is_empty() {
+        say("nothing has grown");
+        return Ok(());
+    }
+    Err(format!("this has grown: {}", grown.join("; ")).into())
+}
+
+fn bench_tls(folder: &Path, smoke: bool) -> Result<(), BoxError> {
+    warn_of_debug(smoke);
     let folder = folder.join("bench");
     let effort = if smoke { tls::Effort::SMOKE } else { tls::Effort::FULL };
     let options = Options {

@@ -5,6 +5,7 @@
 mod bench;
 mod revocation;
 mod sources;
+mod tokens;
 
 use std::num::NonZeroU32;
 

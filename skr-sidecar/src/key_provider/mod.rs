@@ -89,12 +89,11 @@ impl KeyProvider {
         let wrapped = base64::decode(&wrapped_data).map_err(Failure::WrappedData)?;
         // The vault comes from an image's annotation: the identity's token goes to trusted ones only, and reserved keys
         // unwrap nothing here.
-        let access_token = Zeroizing::default();
         let request = release::Request {
             kid: &kid,
             vault: &kms_endpoint,
             maa: &attester_endpoint,
-            access_token,
+            ..release::Request::default()
         };
         let key = self.releases.release_as(request, wrap::private_key).await;
         let key = key.map_err(|error| Failure::Release(Box::new(error)))?;

@@ -25,6 +25,12 @@ impl Times {
         sorted.get(at).copied().unwrap_or_default()
     }
 
+    /// Zero if there are none.
+    pub(crate) fn mean(&self) -> Duration {
+        let number = u32::try_from(self.0.len()).unwrap_or(u32::MAX).max(1);
+        self.0.iter().sum::<Duration>() / number
+    }
+
     pub(crate) fn median(&self) -> Duration {
         self.quantile(0.5)
     }
@@ -67,5 +73,7 @@ mod tests {
         assert_eq!(times.quantile(0.99), Duration::from_millis(100));
         assert_eq!(times.quantile(1.0), Duration::from_millis(101));
         assert_eq!(Times::default().median(), Duration::ZERO);
+        assert_eq!(times.mean(), Duration::from_millis(51));
+        assert_eq!(Times::default().mean(), Duration::ZERO);
     }
 }

@@ -3,11 +3,13 @@
 //! Every figure is a ratio: machines differ and are noisy, but the two sides of a ratio are measured in turns. Nothing
 //! here is a test, and no test looks at a clock.
 
-mod cpu;
-mod figures;
+pub(crate) mod cpu;
+pub(crate) mod figures;
 mod forwarder;
+pub(crate) mod memory;
 mod peers;
 mod requests;
+pub mod skr;
 pub mod tls;
 mod upstream;
 
@@ -45,6 +47,6 @@ pub enum BenchError {
 }
 
 /// For `map_err` at a system call.
-fn io(what: &'static str) -> impl Fn(std::io::Error) -> BenchError {
+pub(crate) fn io(what: &'static str) -> impl Fn(std::io::Error) -> BenchError {
     move |source| BenchError::Io { what, source }
 }

@@ -1,6 +1,7 @@
 //! `stack bench` runs, and says all its figures. What they are is for people.
 
-use stack::bench::tls;
+use stack::bench::{skr, tls};
+use stack::soak;
 
 use crate::support::{fail, options};
 
@@ -22,4 +23,45 @@ async fn every_figure_of_tls_is_there() {
     ] {
         assert!(lines.iter().any(|line| line.starts_with(figure)), "{figure} {lines:?}");
     }
+}
+
+#[tokio::test]
+async fn every_figure_of_skr_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let mut lines = Vec::new();
+    let say = |line: &str| lines.push(line.to_owned());
+    let (program, folder, state) = (options.program, options.folder, options.state);
+    let outcome = Box::pin(skr::run(program, folder, state, skr::Effort::SMOKE, say)).await;
+    outcome.unwrap_or_else(|error| fail(&error));
+    for figure in [
+        "start to first answer: ",
+        "memory idle: ",
+        "a wrapping key of RSA-3072: ",
+        "a release: ",
+        "processor time of a release: ",
+        "processor time of /attest/raw: ",
+        "releases with a dry pool, ",
+        "memory loaded: ",
+        "size of the binaries: ",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(figure)), "{figure} {lines:?}");
+    }
+}
+
+/// Short: what memory and times do in it says nothing, but a descriptor that stays open a request shows.
+#[tokio::test]
+async fn the_sidecars_keep_no_descriptors() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let mut windows = 0;
+    let say = |line: &str| windows += u32::from(line.starts_with("window "));
+    let plan = soak::Plan { attestations: 2000, releases: 80 };
+    let (program, folder, state) = (options.program, options.folder, options.state);
+    let grown = Box::pin(soak::run(program, folder, state, plan, say)).await;
+    let grown = grown.unwrap_or_else(|error| fail(&error));
+    let descriptors: Vec<_> =
+        grown.iter().filter(|what| what.starts_with("descriptors ")).collect();
+    assert!(descriptors.is_empty(), "{descriptors:?}");
+    assert_eq!(windows, 40);
 }
