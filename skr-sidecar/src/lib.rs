@@ -23,6 +23,7 @@ mod pool;
 mod release;
 mod reserved;
 mod secret;
+mod secrets;
 mod tls;
 mod vault;
 mod vault_hosts;
@@ -45,6 +46,7 @@ use crate::identity::Identity;
 use crate::owner::OwnerKey;
 use crate::pool::WrappingKeys;
 use crate::release::{Defaults, Releases, Turns};
+use crate::secrets::Sealed;
 use crate::tls::TlsKeys;
 use crate::vault::Vault;
 use crate::vault_hosts::VaultHosts;
@@ -79,7 +81,9 @@ impl Role for SkrSidecar {
         let owner = config.reserved.owner.clone();
         let owner = owner.map(|kid| Held::start(releases.clone(), kid, OwnerKey::new));
         let tls = config.reserved.tls.clone().map(|kid| TlsKeys::start(releases.clone(), kid));
-        let services = Services { info, releases: releases.clone(), owner, tls };
+        let sealed = config.secrets.clone();
+        let secrets = sealed.map(|settings| Sealed::start(releases.clone(), settings));
+        let services = Services { info, releases: releases.clone(), owner, tls, secrets };
         let routes = Routes { attest, releases, maa: config.maa };
         let routes = Arc::new(routes);
         let answer = move |request| {
