@@ -1,6 +1,6 @@
 //! `pmc secrets` as operators run it. What it seals is opened with another implementation than the one that sealed it.
 
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Sealed secrets, over sockets: a vault that releases the key, an envelope that others carry, and whoever asks.
 
-#![expect(clippy::unwrap_used, reason = "a test ends when its world fails")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test ends when its world fails")]
 
 mod world;
 
