@@ -157,6 +157,7 @@ mod tests {
         }
         let huge = "A".repeat(MAX_ENVELOPE + 1);
         assert_eq!(Envelope::parse(&huge).err(), Some(Refusal::TooLong(huge.len())));
+        assert_eq!(Envelope::parse(&huge[1..]).err(), Some(Refusal::NotAnEnvelope));
         let sealed = vec![0; MAX_ENVELOPE];
         let refused = compact(&protected_header(KID), &[7; 384], &[8; NONCE], &sealed);
         assert!(matches!(refused, Err(Refusal::TooLong(_))));

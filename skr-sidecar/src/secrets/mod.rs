@@ -11,6 +11,7 @@ mod opener;
 mod settings;
 mod source;
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ pub(crate) use settings::{
 /// How often the envelope is looked at.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Pause after the first time that the vault was asked, doubled after each further one, until something opens.
-/// Whoever owns the envelope's place can have it name a new key each time.
+/// Pause after the first time that the vault was asked, doubled after each further one, until a newer version is
+/// open. Whoever owns the envelope's place can have it name a new key each time.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause.
@@ -116,9 +117,25 @@ struct Follower {
     opener: Arc<Mutex<Opener>>,
     /// Digest of the text that was judged last, once and for all.
     judged: Option<[u8; 32]>,
-    /// What was told last, so that it is told once.
-    told: Option<SecretsError>,
+    heard: Heard,
     vault: Pace,
+}
+
+/// What was told already. Whoever owns the envelope's place can go back and forth between two as often as they like.
+#[derive(Default)]
+struct Heard {
+    open: Option<NonZeroU64>,
+    error: Option<SecretsError>,
+}
+
+impl Heard {
+    /// Whether it is news.
+    fn is_news(&mut self, seen: &State) -> bool {
+        match seen {
+            Ok(secrets) => self.open.replace(secrets.version) != Some(secrets.version),
+            Err(error) => self.error.replace(error.clone()).as_ref() != Some(error),
+        }
+    }
 }
 
 /// When the vault may be asked again.
@@ -147,19 +164,17 @@ impl Pace {
 impl Follower {
     fn new(releases: Arc<Releases>, settings: Settings) -> Self {
         let opener = Arc::new(Mutex::new(Opener::new(settings.expected.clone())));
-        Self { releases, settings, opener, judged: None, told: None, vault: Pace::new() }
+        let (heard, vault) = (Heard::default(), Pace::new());
+        Self { releases, settings, opener, judged: None, heard, vault }
     }
 
     /// What there is to say now that was not said before.
     async fn look(&mut self) -> Option<State> {
         let seen = self.see().await?;
-        if let Err(error) = &seen {
-            if self.told.as_ref() == Some(error) {
-                return None;
-            }
-            self.told = Some(error.clone());
-        } else {
-            self.told = None;
+        if !self.heard.is_news(&seen) {
+            return None;
+        }
+        if seen.is_ok() {
             self.vault = Pace::new();
         }
         Some(seen)

@@ -178,6 +178,30 @@ fn only_an_rsa_key_opens_secrets() {
     assert_eq!(form(published, &secret), Some(KeyError::OtherKey("n")));
 }
 
+/// An envelope that is open already is no news: else, to show it in between would let the vault be asked at once again.
+#[test]
+fn going_back_and_forth_between_two_envelopes_is_no_news() {
+    let operator = Operator::new();
+    let mut opener = opener(&operator);
+    let mut heard = Heard::default();
+    let mut seen = |envelope: String| {
+        heard.is_news(&match opener.judge(&envelope) {
+            Outcome::Opened(secrets) => Ok(secrets),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::NoKey => Err(Refusal::OtherKey.into()),
+        })
+    };
+    let of = |version| operator.seal(&payload(version, &json!({})));
+    let foreign = || Operator::new().seal(&good());
+    assert!(seen(foreign()) && seen(of(5)));
+    for _ in 0..3 {
+        assert!(!seen(foreign()) && !seen(of(5)));
+    }
+    assert!(seen(of(6)), "a newer one is");
+    assert!(seen(of(5)), "and so is another refusal");
+    assert!(!seen(of(6)) && !seen(of(5)));
+}
+
 /// Whoever owns the envelope's place could name a new key each second.
 #[tokio::test(start_paused = true)]
 async fn the_vault_is_asked_ever_more_seldom() {
