@@ -219,6 +219,7 @@ impl Sealed {
         take: impl Fn(&Secrets) + Send,
     ) {
         let mut version = first;
+        let mut told = false;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LONGEST_PAUSE) => {}
@@ -226,17 +227,16 @@ impl Sealed {
             }
             match self.newer_than(version).await {
                 Ok(Some(secrets)) => {
-                    version = secrets.version;
+                    (version, told) = (secrets.version, false);
                     take(&secrets);
                     tracing::info!(version, "newer sealed secrets were taken");
                 }
                 Ok(None) | Err(SecretsError::NotOpen(_)) => {}
+                Err(_) if told => {}
                 Err(error) => {
+                    told = true;
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(
-                        error,
-                        "newer sealed secrets cannot be used; those before stay"
-                    );
+                    tracing::error!(error, "newer sealed secrets are of no use; those before stay");
                 }
             }
         }
