@@ -43,6 +43,7 @@ pub mod product;
 pub mod report;
 pub mod rsa_key;
 pub mod runtime_data;
+pub mod secrets;
 mod signed;
 pub mod tcb;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use crate::binding::{ReportData, owner_message};
-use crate::crypto::{self, BadSignature};
+use crate::crypto::{self, BadSignature, sha256};
 use crate::encoding::{from_b64u, to_b64u};
 use crate::wire::OwnerSignature;
 
@@ -95,9 +95,30 @@ pub(crate) fn p256_point(spki: &[u8]) -> Option<Vec<u8>> {
     (info.algorithm.oid == EC_PUBLIC_KEY && curve == P256).then(|| point.to_vec())
 }
 
+/// RFC 7638 section 3, of an uncompressed point on P-256: the members that a JWK needs, in alphabetical order.
+#[must_use]
+pub fn p256_thumbprint(point: &[u8]) -> Option<String> {
+    let [4, coordinates @ ..] = point else { return None };
+    let (x, y) = coordinates.split_at_checked(32).filter(|(_, y)| y.len() == 32)?;
+    let (x, y) = (to_b64u(x), to_b64u(y));
+    let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
+    Some(to_b64u(&sha256(members.as_bytes())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// RFC 7517 appendix A.1 gives the key; the thumbprint is that of another implementation.
+    #[test]
+    fn the_thumbprint_is_that_of_the_rfc() {
+        let x = from_b64u("MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4");
+        let y = from_b64u("4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM");
+        let point = [vec![4], x.unwrap(), y.unwrap()].concat();
+        let thumbprint = "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s";
+        assert_eq!(p256_thumbprint(&point).as_deref(), Some(thumbprint));
+        assert_eq!(p256_thumbprint(&point[..64]), None);
+    }
 
     /// id-ecPublicKey, and id-ecDH, which is for another use (RFC 5480, 2.1).
     const ALGORITHMS: [&str; 2] = ["06072a8648ce3d0201", "06052b8104010c"];

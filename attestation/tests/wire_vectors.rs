@@ -4,6 +4,7 @@
 
 use attestation::binding::{self, Binding};
 use attestation::merkle::Tree;
+use attestation::secrets::{self, Secrets};
 use serde_json::Value;
 
 fn vectors() -> Value {
@@ -88,4 +89,21 @@ fn owner_message() {
         ),
         bytes(&owner["message"])
     );
+}
+
+#[test]
+fn sealed_secrets() {
+    let v = &vectors()["secrets"];
+    let text = |name: &str| v[name].as_str().unwrap();
+    let values = v["values"].as_object().unwrap().iter();
+    let values =
+        values.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned().into()));
+    let secrets = Secrets {
+        version: v["version"].as_u64().unwrap().try_into().unwrap(),
+        group: text("group").to_owned(),
+        values: values.collect(),
+    };
+    let input = secrets::signing_input(&secrets, text("signer_kid")).unwrap();
+    assert_eq!(input.as_str(), text("signing_input"));
+    assert_eq!(secrets::protected_header(text("vault_kid")), text("aad"));
 }

@@ -4,6 +4,7 @@ nothing else, so that every implementation is held against a second one.
 
     python3 attestation/vectors/wire.py > attestation/vectors/wire.json
 """
+import base64
 import hashlib
 import json
 
@@ -92,6 +93,27 @@ def trees():
     return out
 
 
+def b64u(x):
+    return base64.urlsafe_b64encode(x).rstrip(b"=").decode()
+
+
+def secrets():
+    """What the operator signs, and what the tag of the envelope covers beside the ciphertext."""
+    signer, vault_key = b64u(filled(10)), b64u(filled(11))
+    payload = '{"v":1,"version":7,"group":"production","values":{"API_KEYS":"a,b","STATE_KEY":"\\"ü\\\\"}}'
+    inner = '{"alg":"ES256","kid":"%s"}' % signer
+    outer = '{"alg":"RSA-OAEP-256","cty":"JOSE","enc":"A256GCM","kid":"%s"}' % vault_key
+    return {
+        "signer_kid": signer,
+        "vault_kid": vault_key,
+        "version": 7,
+        "group": "production",
+        "values": json.loads(payload)["values"],
+        "signing_input": b64u(inner.encode()) + "." + b64u(payload.encode()),
+        "aad": b64u(outer.encode()),
+    }
+
+
 def main():
     spki, not_after, manifest = filled(3), 1_800_000_000, b'{"v":1}'
     report_data = filled(9, 64)
@@ -115,6 +137,7 @@ def main():
             "digest": sha256(lp(b"PORT") + lp(b"443") + lp(b"UPSTREAM_URL") + lp(b"http://127.0.0.1:8081")),
         },
     }
+    doc["secrets"] = secrets()
     print(json.dumps(doc, indent=1, default=lambda b: b.hex()))
 
 

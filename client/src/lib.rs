@@ -4,7 +4,8 @@
 //! [`AttestedClient`] is what most programs use: it sends requests on connections that proved themselves, and says
 //! with a typed error why it did not. Below it, [`Connector::connect`] dials, has the server prove the connection and
 //! judges the proof with `attestation`; only what it returns can send a request. [`forwarder`] is that for programs in
-//! any language, as a local HTTP server. [`offline`] judges recorded evidence without a network.
+//! any language, as a local HTTP server. [`offline`] judges recorded evidence without a network. [`secrets`] seals values
+//! that only a group of its owner can read.
 //!
 //! With the feature `reqwest`, [`AttestedClient::execute`] sends what reqwest built.
 //!
@@ -22,6 +23,7 @@ pub mod logs;
 pub mod mutual;
 pub mod offline;
 mod pool;
+pub mod secrets;
 pub mod target;
 mod tasks;
 mod tls;

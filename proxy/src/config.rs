@@ -8,9 +8,9 @@ use service::env::{Class, Reader, Var};
 use service::listen::Local;
 use service::roots::{self, Roots};
 use url::{Host, Url};
-use zeroize::Zeroizing;
 
 use crate::clients::{ANCHORS_VAR, Acceptance, POLICY_VAR};
+use crate::secrets::{self, Origin};
 use crate::tls::rotation::Schedule;
 
 /// The role's variables.
@@ -97,22 +97,10 @@ pub const VARS: &[Var] = &[
                then be read on the way.",
     },
     Var {
-        name: "PRIVATEMODE_API_KEY",
-        class: Class::Sealed,
-        default: None,
-        help: "The credential for the upstream; without it none is sent.",
-    },
-    Var {
         name: "API_KEYS_FILE",
         class: Class::Measured,
         default: Some("/app/secrets/api_keys.json"),
         help: "File of API keys, read again when it changes. It may be absent.",
-    },
-    Var {
-        name: "API_KEYS",
-        class: Class::Sealed,
-        default: None,
-        help: "Further API keys, comma separated.",
     },
     Var {
         name: "ADMIN_ACCESS",
@@ -133,6 +121,10 @@ pub const VARS: &[Var] = &[
         default: Some("127.0.0.1:50000"),
         help: "Where `skr-sidecar` answers by gRPC.",
     },
+    secrets::MODE_VAR,
+    secrets::UPSTREAM_KEY_VAR,
+    secrets::API_KEYS_VAR,
+    secrets::ADMIN_PASSWORD_VAR,
     POLICY_VAR,
     ANCHORS_VAR,
     roots::VAR,
@@ -194,9 +186,8 @@ pub struct Config {
     pub(crate) schedule: Schedule,
     pub(crate) admin: AdminAccess,
     pub(crate) upstream: Url,
-    pub(crate) upstream_key: Option<Zeroizing<String>>,
     pub(crate) keys_file: PathBuf,
-    pub(crate) api_keys: Zeroizing<String>,
+    pub(crate) secrets: Origin,
     pub(crate) attest: Local,
     pub(crate) skr: Local,
     /// `None` if logs are off.
@@ -222,12 +213,8 @@ impl Config {
         let admin = admin(env, tls.as_ref());
         let plain = env.parse::<String>("PROXY_PLAIN_HTTP");
         let upstream = upstream(env);
-        let upstream_key = env.optional::<String>("PRIVATEMODE_API_KEY").map(Zeroizing::new);
-        if upstream_key.as_ref().is_some_and(|key| !is_credential(key)) {
-            env.refuse("PRIVATEMODE_API_KEY", &"must be visible ASCII characters");
-        }
         let keys_file = env.parse("API_KEYS_FILE");
-        let api_keys = Zeroizing::new(env.optional("API_KEYS").unwrap_or_default());
+        let secrets = Origin::read(env);
         let attest = env.parse("ATTEST_SIDECAR");
         let skr = env.parse("SKR_SIDECAR");
         let log = env.parse::<String>("LOG_SEALER").filter(|address| address != "off");
@@ -250,9 +237,8 @@ impl Config {
             schedule: schedule?,
             admin: admin?,
             upstream: upstream?,
-            upstream_key,
             keys_file: keys_file?,
-            api_keys,
+            secrets: secrets?,
             attest: attest?,
             skr: skr?,
             log: log.and_then(|address| address.parse().ok()),
@@ -351,11 +337,6 @@ fn upstream(env: &mut Reader<'_>) -> Option<Url> {
     }
     env.refuse("UPSTREAM_URL", &"must be http(s)://host[:port][/path], without credentials");
     None
-}
-
-/// What may stand in an HTTP header as a credential.
-fn is_credential(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A list of DNS names and IP addresses.

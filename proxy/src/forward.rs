@@ -4,6 +4,7 @@
 //! its request is dropped here, and with it the connection to the upstream.
 
 use std::error::Error;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use http::header::{
@@ -78,7 +79,7 @@ const NOT_RETURNED: [&str; 12] = [
 pub(crate) struct Upstream {
     client: Client<HttpsConnector<HttpConnector>, Limited<Incoming>>,
     base: Uri,
-    credential: Option<HeaderValue>,
+    credential: RwLock<Option<HeaderValue>>,
 }
 
 impl Upstream {
@@ -99,15 +100,14 @@ impl Upstream {
             .pool_max_idle_per_host(256)
             .set_host(true)
             .build(connector);
-        let credential = key.map(|key| {
-            let text = Zeroizing::new(format!("Bearer {}", key.as_str()));
-            let mut value = HeaderValue::from_str(&text)
-                .expect("the configuration accepts visible ASCII characters only");
-            value.set_sensitive(true);
-            value
-        });
+        let credential = RwLock::new(key.map(header));
         let base = url.as_str().parse().expect("a URL with a host is a URI");
         Self { client, base, credential }
+    }
+
+    /// Sends another credential from now on, or none.
+    pub(crate) fn renew(&self, key: Option<&Zeroizing<String>>) {
+        *self.credential.write().unwrap_or_else(PoisonError::into_inner) = key.map(header);
     }
 
     /// Passes the request on. The answer's head is back when this returns; its body flows on its own.
@@ -123,8 +123,9 @@ impl Upstream {
         parts.version = http::Version::HTTP_11;
         parts.extensions = http::Extensions::new();
         strip(&mut parts.headers, &NOT_FORWARDED);
-        if let Some(credential) = &self.credential {
-            parts.headers.insert(AUTHORIZATION, credential.clone());
+        let credential = self.credential.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(credential) = credential {
+            parts.headers.insert(AUTHORIZATION, credential);
         }
         let call = self.client.request(Request::from_parts(parts, Limited::new(body, MAX_BODY)));
         let answer = tokio::time::timeout(FIRST_BYTE, call).await;
@@ -184,6 +185,15 @@ fn is_too_large(error: &(dyn Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// The value of `Authorization`, marked so that nobody prints it.
+fn header(key: &Zeroizing<String>) -> HeaderValue {
+    let text = Zeroizing::new(format!("Bearer {}", key.as_str()));
+    let mut value = HeaderValue::from_str(&text)
+        .expect("secrets are checked: a credential has visible ASCII characters only");
+    value.set_sensitive(true);
+    value
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod page;
 mod proof;
 mod publication;
 mod route;
+mod secrets;
 mod server;
 mod tls;
 
@@ -43,6 +44,7 @@ use crate::owner::Owner;
 use crate::proof::Prover;
 use crate::publication::{About, Publication};
 use crate::route::Router;
+use crate::secrets::{Origin, Sealed, Secrets, SecretsError};
 use crate::tls::Leaf;
 use crate::tls::rotation::Current;
 
@@ -97,8 +99,9 @@ async fn clients_until_stop(
     process: Process,
 ) -> Result<(), BoxError> {
     let Process { identity, shutdown, health } = process;
-    let keys = Keys::new(&config.api_keys, config.keys_file.clone());
-    let upstream = Upstream::new(&config.upstream, config.upstream_key.as_ref(), &config.roots);
+    let Some(secrets) = secrets(&config, &shutdown).await? else { return Ok(()) };
+    let keys = Keys::new(secrets.api_keys(), config.keys_file.clone());
+    let upstream = Upstream::new(&config.upstream, secrets.upstream_key(), &config.roots);
     let attest = AttestSidecar::new(&config.attest);
     let Some(tls) = certificate(&config, &attest, &shutdown).await? else { return Ok(()) };
 
@@ -123,6 +126,12 @@ async fn clients_until_stop(
     };
     let router = Router { keys, upstream, attestation, clients, admin: config.admin };
     let router = Arc::new(router);
+    if let Origin::Sealed = config.secrets {
+        let (of, renewed) = (Sealed::of(&config.skr), router.clone());
+        let take = move |newer: &Secrets| renewed.renew(newer);
+        tokio::spawn(of.follow(secrets.version(), shutdown.clone(), take));
+    }
+    drop(secrets);
     health.ready().await;
     lifecycle!("ready");
     let tls = match tls {
@@ -131,6 +140,24 @@ async fn clients_until_stop(
     };
     server::serve(listener, tls, router, shutdown).await;
     Ok(())
+}
+
+/// The secrets, waited for if need be; `None` if it is time to stop before they are open.
+async fn secrets(
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Result<Option<Arc<Secrets>>, SecretsError> {
+    match &config.secrets {
+        Origin::Environment(secrets) => Ok(Some(secrets.clone())),
+        Origin::Sealed => {
+            lifecycle!("waiting for the sealed secrets");
+            let sealed = Sealed::of(&config.skr);
+            tokio::select! {
+                secrets = sealed.first() => Ok(Some(Arc::new(secrets?))),
+                () = shutdown.fired() => Ok(None),
+            }
+        }
+    }
 }
 
 /// The first of the server's names, with the port that people have to write.

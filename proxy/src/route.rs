@@ -22,6 +22,7 @@ use crate::keys::Keys;
 use crate::page::ContentSecurityPolicy;
 use crate::proof::Prover;
 use crate::publication::Publication;
+use crate::secrets::Secrets;
 
 /// What the proxy serves itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,12 @@ pub(crate) struct Router {
 }
 
 impl Router {
+    /// Takes newer secrets. A request that has begun goes on with those before.
+    pub(crate) fn renew(&self, secrets: &Secrets) {
+        self.keys.renew(secrets.api_keys());
+        self.upstream.renew(secrets.upstream_key());
+    }
+
     /// Answers one request. Whatever happens, the answer carries the security headers.
     pub(crate) async fn answer(
         self: Arc<Self>,

@@ -386,7 +386,8 @@ mod tests {
     fn served(version: Version, life: Life) -> tokio::io::DuplexStream {
         let url = "http://127.0.0.1:1".parse().unwrap();
         let upstream = Upstream::new(&url, None, &service::roots::Roots::public());
-        let keys = Keys::new("", "/nowhere".into());
+        let none = crate::keys::List { keys: "", ids: "env_key" };
+        let keys = Keys::new(none, "/nowhere".into());
         let admin = AdminAccess::Proved;
         let router = Router { keys, upstream, attestation: None, clients: None, admin };
         let client = Client { router: Arc::new(router), shutdown: Shutdown::default() };

@@ -1,5 +1,5 @@
-//! The variables of this role and what they mean. All are measured: each decides whom the role believes, whom
-//! it asks, or where it answers.
+//! The variables of this role and what they mean. All but the envelope of the sealed secrets are measured: each decides
+//! whom the role believes, whom it asks, or where it answers.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,8 +10,8 @@ use service::roots::{self, Roots};
 
 use crate::host::{Host, HttpsUrl};
 use crate::identity::{ClientId, Endpoint};
-use crate::kid::KeyId;
-use crate::reserved::Reserved;
+use crate::reserved::{self, Reserved};
+use crate::secrets::{self, Settings};
 use crate::vault_hosts::HostList;
 use crate::wrapping_key::Wrap;
 
@@ -63,20 +63,19 @@ pub(crate) const VARS: &[Var] = &[
         "Client id of the user-assigned identity to use. Without it, the group's only one.",
     ),
     measured(
-        "OWNER_KID",
-        None,
-        "The owner's signing key in KEY_VAULT_URL, name or name/version: EC on P-256. It signs proofs, is used inside this role only, and no route hands it out.",
-    ),
-    measured(
-        "TLS_KID",
-        None,
-        "The TLS key of TLS_MODE=released in KEY_VAULT_URL, name or name/version: RSA, or EC on P-256 or P-384. It signs handshakes, is used inside this role only, and no route hands it out.",
-    ),
-    measured(
         "SKR_WRAP_KEYS",
         None,
         "Folder of the keys that WrapKey of the reference's gRPC service may use: an absolute path. Without it that method is refused.",
     ),
+    reserved::OWNER_VAR,
+    reserved::TLS_VAR,
+    reserved::SECRETS_VAR,
+    reserved::STATE_VAR,
+    secrets::SIGNER_VAR,
+    secrets::GROUP_VAR,
+    secrets::MIN_VERSION_VAR,
+    secrets::ENVELOPE_VAR,
+    secrets::FILE_VAR,
     roots::VAR,
 ];
 
@@ -109,6 +108,8 @@ pub struct Config {
     pub(crate) reserved: Reserved,
     /// Where WrapKey may read keys.
     pub(crate) wrap_keys: Option<PathBuf>,
+    /// How sealed secrets are opened; `None` if there are none.
+    pub(crate) secrets: Option<Settings>,
     /// Whom to believe.
     pub(crate) roots: Roots,
 }
@@ -137,22 +138,10 @@ impl Config {
         let wrap = env.parse("SKR_WRAP");
         let identity_endpoint = env.parse("SKR_IDENTITY_ENDPOINT");
         let client_id = env.optional("AZURE_CLIENT_ID");
-        let owner = env.optional::<KeyId>("OWNER_KID");
-        let tls = env.optional::<KeyId>("TLS_KID");
         let wrap_keys = env.optional("SKR_WRAP_KEYS").map(|Folder(path)| path);
+        let reserved = Reserved::read(env, vault.is_some());
+        let secrets = Settings::read(env, reserved.secrets.clone());
         let roots = Roots::read(env);
-        for (name, kid) in [("OWNER_KID", &owner), ("TLS_KID", &tls)] {
-            if kid.is_some() && vault.is_none() {
-                env.refuse(name, &"names a key of the owner's vault: set KEY_VAULT_URL as well");
-            }
-        }
-        if owner
-            .as_ref()
-            .zip(tls.as_ref())
-            .is_some_and(|(owner, tls)| owner.is_other_version_of(tls))
-        {
-            env.refuse("TLS_KID", &"must be another key than OWNER_KID: one key, one purpose");
-        }
         let HostList(vault_hosts) = vault_hosts;
         Some(Self {
             listen: listen?,
@@ -164,8 +153,9 @@ impl Config {
             wrap: wrap?,
             identity_endpoint: identity_endpoint?,
             client_id,
-            reserved: Reserved { owner, tls },
             wrap_keys,
+            reserved,
+            secrets,
             roots: roots?,
         })
     }

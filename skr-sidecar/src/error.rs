@@ -19,6 +19,7 @@ use crate::identity::IdentityError;
 use crate::key::KeyError;
 use crate::owner::OwnerError;
 use crate::release::ReleaseError;
+use crate::secrets::SecretsError;
 use crate::tls::TlsError;
 use crate::vault::{AnswerError, VaultError};
 
@@ -66,6 +67,9 @@ pub(crate) enum Error {
     /// The TLS key did not sign, or is not at hand.
     #[error("the TLS key cannot be used")]
     Tls(#[from] TlsError),
+    /// The sealed secrets are not open.
+    #[error("the sealed secrets are not open")]
+    Secrets(#[from] SecretsError),
 }
 
 /// The status of a failure, by protocol.
@@ -93,6 +97,7 @@ pub(crate) fn status(error: &Error) -> Status {
         Error::Release(error) => (StatusCode::FORBIDDEN, of_release(error)),
         Error::Owner(error) => (StatusCode::FORBIDDEN, of_owner(error)),
         Error::Tls(error) => (StatusCode::FORBIDDEN, of_tls(error)),
+        Error::Secrets(error) => (StatusCode::FORBIDDEN, of_secrets(error)),
     };
     Status { http, grpc }
 }
@@ -113,6 +118,13 @@ fn of_tls(error: &TlsError) -> Code {
         TlsError::Release(error) => of_release(error),
         TlsError::Digest | TlsError::Message | TlsError::Scheme => Code::InvalidArgument,
         TlsError::Signing(_) => Code::Internal,
+    }
+}
+
+fn of_secrets(error: &SecretsError) -> Code {
+    match error {
+        SecretsError::NotYet | SecretsError::NoEnvelope(_) => Code::Unavailable,
+        SecretsError::KeyRefused | SecretsError::Refused(_) => Code::FailedPrecondition,
     }
 }
 

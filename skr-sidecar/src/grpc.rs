@@ -23,9 +23,10 @@ use crate::held::Held;
 use crate::key_provider::{self, KeyProvider};
 use crate::owner::{OwnerError, OwnerKey};
 use crate::release::{self, Releases};
+use crate::secrets::{Sealed, SecretsError};
 use crate::tls::{TlsError, TlsKeys};
 
-/// The longest request, in bytes: names, and a release policy.
+/// The longest request, in bytes: names, of keys or of secrets, and a release policy.
 const LONGEST_REQUEST: usize = 64 * 1024;
 
 /// How long a signature of the owner may wait for the key: a moment after the start, it is not released yet.
@@ -41,6 +42,8 @@ pub(crate) struct Services {
     pub(crate) owner: Option<Held<OwnerKey>>,
     /// The key of TLS; `None` if none is configured.
     pub(crate) tls: Option<TlsKeys>,
+    /// The sealed secrets; `None` if none are configured.
+    pub(crate) secrets: Option<Sealed>,
     /// The reference's service.
     pub(crate) key_provider: KeyProvider,
 }
@@ -56,8 +59,8 @@ pub(crate) async fn serve(
     health: &Health,
     services: Services,
 ) -> Result<(), BoxError> {
-    let Services { info, releases, owner, tls, key_provider } = services;
-    let keys = Keys { releases, owner, tls };
+    let Services { info, releases, owner, tls, secrets, key_provider } = services;
+    let keys = Keys { releases, owner, tls, secrets };
     let skr = SkrServer::new(keys).max_decoding_message_size(LONGEST_REQUEST);
     let router = grpc::server()
         .add_service(health.service())
@@ -79,6 +82,7 @@ struct Keys {
     releases: Arc<Releases>,
     owner: Option<Held<OwnerKey>>,
     tls: Option<TlsKeys>,
+    secrets: Option<Sealed>,
 }
 
 impl Keys {
@@ -104,6 +108,19 @@ impl Keys {
         let key = owner.within(OWNER).await.ok_or(OwnerError::NotYet)?;
         let signed = key.sign(&report_data, &manifest_sha256)?;
         Ok(SignEvidenceReply { kid: signed.kid, sig: signed.signature })
+    }
+
+    /// Values by name. A name that is not among them is no error: an operator may leave any out. The reply's copies are
+    /// not zeroed.
+    fn values(&self, names: &[String]) -> Result<GetSecretsReply, SecretsError> {
+        let Some(sealed) = &self.secrets else { return Ok(GetSecretsReply::default()) };
+        let secrets = sealed.current()?;
+        let value = |name: &String| Some((name.clone(), secrets.values.get(name)?.to_string()));
+        Ok(GetSecretsReply {
+            configured: true,
+            version: secrets.version.get(),
+            values: names.iter().filter_map(value).collect(),
+        })
     }
 }
 
@@ -175,9 +192,11 @@ impl Skr for Keys {
 
     async fn get_secrets(
         &self,
-        _: Request<GetSecretsRequest>,
+        request: Request<GetSecretsRequest>,
     ) -> Result<Response<GetSecretsReply>, Status> {
-        Ok(Response::new(GetSecretsReply::default()))
+        // It is asked until they are open; why they are not, whoever opens them has logged.
+        let reply = self.values(&request.get_ref().names).map_err(Error::Secrets);
+        reply.map(Response::new).map_err(|error| grpc_status(&error))
     }
 }
 

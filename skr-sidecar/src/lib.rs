@@ -26,6 +26,7 @@ mod pool;
 mod release;
 mod reserved;
 mod secret;
+mod secrets;
 mod tls;
 mod vault;
 mod vault_hosts;
@@ -51,6 +52,7 @@ use crate::key_provider::KeyProvider;
 use crate::owner::OwnerKey;
 use crate::pool::WrappingKeys;
 use crate::release::{Defaults, Releases, Turns};
+use crate::secrets::Sealed;
 use crate::tls::TlsKeys;
 use crate::vault::Vault;
 use crate::vault_hosts::VaultHosts;
@@ -85,12 +87,15 @@ impl Role for SkrSidecar {
         let owner = config.reserved.owner.clone();
         let owner = owner.map(|kid| Held::start(releases.clone(), kid, OwnerKey::new));
         let tls = config.reserved.tls.clone().map(|kid| TlsKeys::start(releases.clone(), kid));
+        let sealed = config.secrets.clone();
+        let secrets = sealed.map(|settings| Sealed::start(releases.clone(), settings));
         let key_provider = KeyProvider {
             attest: attest.clone(),
             releases: releases.clone(),
             wrap_keys: config.wrap_keys,
         };
-        let services = Services { info, releases: releases.clone(), owner, tls, key_provider };
+        let services =
+            Services { info, releases: releases.clone(), owner, tls, secrets, key_provider };
         let routes = Routes { attest, releases, maa: config.maa };
         let routes = Arc::new(routes);
         let answer = move |request| {

@@ -5,8 +5,7 @@
 
 use attestation::ReportData;
 use attestation::binding::owner_message;
-use attestation::crypto::sha256;
-use attestation::encoding::to_b64u;
+use attestation::owner::p256_thumbprint;
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -59,7 +58,7 @@ impl OwnerKey {
             .map_err(|_| NEEDED)?;
         let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| NEEDED)?;
         let spki = spki.as_ref().to_vec();
-        let thumbprint = thumbprint(pair.public_key().as_ref()).ok_or(NEEDED)?;
+        let thumbprint = p256_thumbprint(pair.public_key().as_ref()).ok_or(NEEDED)?;
         Ok(Self { pair, spki, thumbprint })
     }
 
@@ -79,15 +78,6 @@ impl OwnerKey {
         let signature = signature.map_err(|_| OwnerError::Signing)?;
         Ok(Signed { kid: self.thumbprint.clone(), signature: signature.as_ref().to_vec() })
     }
-}
-
-/// RFC 7638 section 3, of an uncompressed point on P-256: the members that a JWK needs, in alphabetical order.
-fn thumbprint(point: &[u8]) -> Option<String> {
-    let [4, coordinates @ ..] = point else { return None };
-    let (x, y) = coordinates.split_at_checked(32).filter(|(_, y)| y.len() == 32)?;
-    let (x, y) = (to_b64u(x), to_b64u(y));
-    let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-    Some(to_b64u(&sha256(members.as_bytes())))
 }
 
 #[cfg(test)]
@@ -126,16 +116,6 @@ mod tests {
         assert!(statement(of(&other), manifest).verify(&pinned, &data).is_err(), "another owner");
         assert!(statement(of(&owner), [8; 32]).verify(&pinned, &data).is_err(), "manifest");
         assert!(statement(of(&owner), manifest).verify(&pinned, &[6; 64]).is_err(), "evidence");
-    }
-
-    /// RFC 7517 appendix A.1 gives the key; the thumbprint is that of another implementation.
-    #[test]
-    fn the_thumbprint_is_that_of_the_rfc() {
-        let x = attestation::encoding::from_b64u("MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4");
-        let y = attestation::encoding::from_b64u("4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM");
-        let point = [vec![4], x.unwrap(), y.unwrap()].concat();
-        assert_eq!(thumbprint(&point).unwrap(), "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s");
-        assert_eq!(thumbprint(&point[..64]), None);
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub(crate) enum ReleaseError {
     Kid(#[from] NotAKeyId),
     /// The key is used in this process only.
     #[error(
-        "the key is reserved for this group's own use and is not handed out: name another one than OWNER_KID and TLS_KID"
+        "the key is reserved for this group's own use and is not handed out: name another one than OWNER_KID, TLS_KID, SECRETS_KID and STATE_KID"
     )]
     Reserved,
     /// The vault's host is none.

@@ -66,6 +66,11 @@ async fn every_mistake_is_reported_at_once() {
         ("OWNER_KID", "keys/owner/1"),
         ("TLS_KID", "https://v.vault.azure.net/keys/tls"),
         ("SKR_WRAP_KEYS", "keys"),
+        ("SECRETS_KID", "sealing/1/2"),
+        ("STATE_KID", "state key"),
+        ("SECRETS_SIGNER", "MFkw"),
+        ("SECRETS_GROUP", "a group"),
+        ("SECRETS_MIN_VERSION", "0"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
         ("SKR_WRAP", "CKM_RSA_AES_KEY_WRAP"),
         ("SKR_VAULT_HOST", "a.test"),
@@ -82,19 +87,57 @@ async fn every_mistake_is_reported_at_once() {
     assert!(problems.contains("SKR_VAULT_HOST is not a variable of this role"), "{problems}");
 }
 
+async fn problems(pairs: &[(&str, &str)]) -> String {
+    let environment: Environment = pairs.iter().copied().collect();
+    let read = Process::embedded::<SkrSidecar>(&environment).await;
+    read.err().map(|problems| problems.to_string()).unwrap_or_default()
+}
+
 /// A reserved key is one of the owner's vault, and has one purpose.
 #[tokio::test]
 async fn reserved_keys_need_a_vault_and_differ() {
-    let problems = |pairs: &[(&str, &str)]| {
-        let environment: Environment = pairs.iter().copied().collect();
-        async move { Process::embedded::<SkrSidecar>(&environment).await.err().unwrap().to_string() }
-    };
     let alone = problems(&[("OWNER_KID", "owner"), ("TLS_KID", "tls")]).await;
     assert!(alone.contains("OWNER_KID: ") && alone.contains("TLS_KID: "), "{alone}");
     assert!(alone.contains("set KEY_VAULT_URL"), "{alone}");
     let vault = ("KEY_VAULT_URL", "https://v.vault.azure.net");
     let same = problems(&[vault, ("OWNER_KID", "key/1"), ("TLS_KID", "KEY/2")]).await;
     assert!(same.contains("must be another key than OWNER_KID"), "{same}");
+    let names = ["OWNER_KID", "TLS_KID", "SECRETS_KID", "STATE_KID"];
+    for (at, later) in names.iter().enumerate() {
+        for earlier in &names[..at] {
+            let same = problems(&[vault, (earlier, "key"), (later, "Key/0a")]).await;
+            let why = format!("{later}: must be another key than {earlier}");
+            assert!(same.contains(&why), "{same}");
+        }
+    }
+}
+
+/// The literals of sealed secrets stand together, with one place for the envelope.
+#[tokio::test]
+async fn half_of_the_settings_of_sealed_secrets_are_none() {
+    use attestation::encoding::to_b64u;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let signer = to_b64u(&rcgen::PublicKeyData::subject_public_key_info(&key));
+    let all = [
+        ("KEY_VAULT_URL", "https://v.vault.azure.net"),
+        ("SECRETS_KID", "sealing"),
+        ("SECRETS_SIGNER", &signer),
+        ("SECRETS_GROUP", "here"),
+        ("SECRETS_MIN_VERSION", "1"),
+        ("SECRETS_FILE", "/secrets/envelope"),
+    ];
+    let environment: Environment = all.iter().copied().collect();
+    assert!(Process::embedded::<SkrSidecar>(&environment).await.is_ok());
+    for (name, _) in all {
+        let others: Vec<_> = all.iter().copied().filter(|(other, _)| *other != name).collect();
+        let said = problems(&others).await;
+        let named = if name == "SECRETS_FILE" { "SECRETS_ENVELOPE" } else { name };
+        assert!(said.contains(named), "without {name}: {said}");
+    }
+    let both: Vec<_> = all.into_iter().chain([("SECRETS_ENVELOPE", "a.b.c.d.e")]).collect();
+    assert!(problems(&both).await.contains("SECRETS_FILE: is not used beside"));
+    // An envelope that nothing opens is a mistake as well.
+    assert!(problems(&[("SECRETS_ENVELOPE", "a.b.c.d.e")]).await.contains("SECRETS_SIGNER: "));
 }
 
 #[tokio::test]

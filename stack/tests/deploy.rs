@@ -67,6 +67,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("ATTEST_MAA_HOSTS", "the configured instance is enough"),
     ("SKR_WRAP_KEYS", "nothing is wrapped in this group"),
+    ("STATE_KID", "nothing uses it yet"),
     ("SKR_VAULT_HOSTS", "Azure's vaults are allowed by their domain"),
     ("SSL_CERT_FILE", "the public web's authorities are believed"),
     ("TLS_CERT_FILE", "the key is made in the group"),
@@ -105,10 +106,30 @@ fn the_template_sets_what_the_binaries_declare_by_class() {
     }
 }
 
+/// Nothing that the control plane's operator can read: secrets are in the envelope, and nowhere else.
+#[test]
+fn the_template_takes_no_secret_in_the_clear() {
+    let template = template();
+    let parameters = template["parameters"].as_object().unwrap();
+    assert!(parameters.values().all(|parameter| parameter["type"] != "securestring"));
+    let containers = containers(&template);
+    let set = |role: &str, name: &str| {
+        let variables = containers[role]["environmentVariables"].as_array().unwrap().iter();
+        variables.filter(|variable| variable["name"] == name).count()
+    };
+    for (role, properties) in &containers {
+        for variable in properties["environmentVariables"].as_array().unwrap() {
+            assert!(variable.get("secureValue").is_none(), "{role} {variable}");
+        }
+    }
+    assert_eq!(set("skr-sidecar", "SECRETS_ENVELOPE"), 1);
+    assert_eq!(set("proxy", "PROXY_SECRETS"), 1);
+}
+
 #[test]
 fn the_defaults_that_the_template_repeats_are_the_binaries_own() {
     // What differs from the default on purpose.
-    let chosen = ["PORT", "TLS_MODE", "LOG_SINK"];
+    let chosen = ["PORT", "TLS_MODE", "LOG_SINK", "PROXY_SECRETS"];
     let template = template();
     for (role, properties) in containers(&template) {
         let declared = declared(role);

@@ -13,6 +13,8 @@ mod guests;
 #[path = "../guest/pki.rs"]
 #[expect(clippy::unwrap_used, reason = "for tests of guests")]
 mod pki;
+#[path = "secrets.rs"]
+mod secrets;
 #[path = "tokens.rs"]
 mod tokens;
 #[path = "vtpm.rs"]
@@ -37,9 +39,16 @@ pub(crate) struct Entry {
 
 /// All of them.
 pub(crate) fn entries() -> impl Iterator<Item = &'static Entry> {
-    [documents::ENTRIES, endorsements::ENTRIES, guests::ENTRIES, tokens::ENTRIES, vtpm::ENTRIES]
-        .into_iter()
-        .flatten()
+    [
+        documents::ENTRIES,
+        endorsements::ENTRIES,
+        guests::ENTRIES,
+        secrets::ENTRIES,
+        tokens::ENTRIES,
+        vtpm::ENTRIES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// A guest that is authentic, with its machine, and somebody who believes it.

@@ -8,10 +8,13 @@ mod logs;
 mod new_file;
 mod pin;
 mod policy;
+mod private_file;
+mod secrets;
 mod subject;
 mod table;
 mod token;
 mod token_file;
+mod values_file;
 mod verify;
 
 use std::error::Error;
@@ -55,6 +58,9 @@ enum Command {
     /// Read the sealed log.
     #[command(subcommand)]
     Logs(logs::Logs),
+    /// Seal secrets for a group.
+    #[command(subcommand)]
+    Secrets(secrets::Command),
 }
 
 /// Runs the command line of this process.
@@ -81,6 +87,7 @@ pub fn main_with(words: impl Iterator<Item = String>) -> ExitCode {
         Command::Policy(policy) => policy::run(&policy),
         Command::Token(options) => token::run(&options),
         Command::Logs(logs) => logs::run(&logs),
+        Command::Secrets(secrets) => secrets::run(&secrets),
     };
     match outcome {
         Ok(()) => ExitCode::from(ACCEPTED),

@@ -6,7 +6,7 @@ mod file;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use attestation::crypto::sha256;
@@ -39,9 +39,31 @@ pub(crate) enum KeyError {
 
 type Known = HashMap<[u8; 32], ApiKey>;
 
+/// A list of keys, comma separated, as one secret holds it.
+#[derive(Clone, Copy)]
+pub(crate) struct List<'a> {
+    /// The keys.
+    pub(crate) keys: &'a str,
+    /// What their ids begin with.
+    pub(crate) ids: &'static str,
+}
+
+impl List<'_> {
+    /// Empty items count, as the ids that people know are made of the positions.
+    fn known(self) -> Known {
+        let items = self.keys.split(',').map(str::trim).enumerate();
+        let known = items.filter(|(_, key)| !key.is_empty()).map(|(n, key)| {
+            let id = format!("{}_{n}", self.ids);
+            let holder = ApiKey { id, enabled: true, expires_at: None, attested_client: false };
+            (sha256(key.as_bytes()), holder)
+        });
+        known.collect()
+    }
+}
+
 /// Every key that may be used.
 pub(crate) struct Keys {
-    from_environment: Known,
+    listed: RwLock<Arc<Known>>,
     file: PathBuf,
     from_file: RwLock<Loaded>,
 }
@@ -62,21 +84,16 @@ struct FileState {
 }
 
 impl Keys {
-    /// Keys of the environment's list, and of a file that may be absent. The list counts its empty items, as
-    /// the ids that people know are made of the positions.
-    pub(crate) fn new(list: &str, file: PathBuf) -> Self {
-        let from_environment = list
-            .split(',')
-            .enumerate()
-            .map(|(n, key)| (n, key.trim()))
-            .filter(|(_, key)| !key.is_empty())
-            .map(|(n, key)| {
-                let id = format!("env_key_{n}");
-                let holder = ApiKey { id, enabled: true, expires_at: None, attested_client: false };
-                (sha256(key.as_bytes()), holder)
-            })
-            .collect();
-        Self { from_environment, file, from_file: RwLock::default() }
+    /// Keys of a list, and of a file that may be absent.
+    pub(crate) fn new(list: List<'_>, file: PathBuf) -> Self {
+        let listed = RwLock::new(Arc::new(list.known()));
+        Self { listed, file, from_file: RwLock::default() }
+    }
+
+    /// Takes another list instead; what is not in it is good no longer.
+    pub(crate) fn renew(&self, list: List<'_>) {
+        let known = Arc::new(list.known());
+        *self.listed.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     /// Who sent this request, at that time.
@@ -85,7 +102,8 @@ impl Keys {
         let digest = sha256(key);
         let file = self.current();
         // The file is asked first: what it revokes, the list must not revive.
-        let known = file.get(&digest).or_else(|| self.from_environment.get(&digest));
+        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = file.get(&digest).or_else(|| listed.get(&digest));
         let known = known.ok_or(KeyError::Invalid)?;
         #[expect(
             clippy::cast_precision_loss,
@@ -99,12 +117,12 @@ impl Keys {
     fn current(&self) -> Arc<Known> {
         let state = file_state(&self.file);
         {
-            let loaded = self.from_file.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let loaded = self.from_file.read().unwrap_or_else(PoisonError::into_inner);
             if loaded.state == state {
                 return loaded.keys.clone();
             }
         }
-        let mut loaded = self.from_file.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut loaded = self.from_file.write().unwrap_or_else(PoisonError::into_inner);
         if loaded.state != state {
             match state.as_ref().map(|_| file::read(&self.file)) {
                 // A deleted file revokes its keys.
@@ -172,6 +190,7 @@ mod tests {
     impl Bench {
         fn new(list: &str) -> Self {
             let folder = tempfile::tempdir().unwrap();
+            let list = List { keys: list, ids: "env_key" };
             let keys = Keys::new(list, folder.path().join("keys.json"));
             Self { folder, keys }
         }
@@ -253,6 +272,17 @@ mod tests {
         assert!(bench.bearer("m").is_ok());
         bench.write(&one("e1", r#","enabled":false"#));
         assert_eq!(bench.bearer("e1"), Err(KeyError::Invalid), "the list revives no revoked key");
+    }
+
+    #[test]
+    fn another_list_takes_the_place_of_the_one_before() {
+        let bench = Bench::new("e1,e2");
+        bench.keys.renew(List { keys: "e2,e3", ids: "sealed_key" });
+        assert_eq!(bench.bearer("e1"), Err(KeyError::Invalid));
+        assert_eq!(bench.bearer("e2").unwrap(), "sealed_key_0");
+        assert_eq!(bench.bearer("e3").unwrap(), "sealed_key_1");
+        bench.keys.renew(List { keys: "", ids: "sealed_key" });
+        assert_eq!(bench.bearer("e2"), Err(KeyError::Invalid));
     }
 
     #[test]

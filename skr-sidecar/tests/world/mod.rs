@@ -11,6 +11,7 @@
 
 pub(crate) mod attest;
 pub(crate) mod client;
+pub(crate) mod envelope;
 pub(crate) mod http;
 pub(crate) mod identity;
 pub(crate) mod release;

@@ -16,19 +16,19 @@ use stack::check::{Endpoint, chat_request, end_to_end};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Forwarder, fail, pmc, start, text};
+use crate::support::{Forwarder, Running, fail, pmc, start, text};
 
 const PROMPT: &str = "CANARY-prompt-4f1c9a77";
 
 /// A TCP relay that keeps every byte, as the host that owns the network does.
-struct Tap {
-    address: std::net::SocketAddr,
+pub(crate) struct Tap {
+    pub(crate) address: std::net::SocketAddr,
     bytes: Arc<Mutex<Vec<u8>>>,
     relaying: tokio::task::JoinHandle<()>,
 }
 
 impl Tap {
-    async fn start(to: String) -> Self {
+    pub(crate) async fn start(to: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let bytes = Arc::new(Mutex::new(Vec::new()));
@@ -82,7 +82,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     plain.into_iter().map(String::into_bytes).chain(shifted).collect()
 }
 
-fn search(what: &str, bytes: &[u8], secrets: &[String]) {
+pub(crate) fn search(what: &str, bytes: &[u8], secrets: &[String]) {
     for secret in secrets {
         for form in forms(secret) {
             let found = bytes.windows(form.len()).any(|window| window == form);
@@ -163,12 +163,19 @@ async fn no_secret_leaves_the_group_in_the_clear() {
         .filter(|request| request.body.as_ref().is_some_and(|body| body.contains("CANARY-prompt")));
     assert!(prompts.count() >= 2, "the model did get the prompts");
 
-    let folder = running.stack.folder().to_owned();
-    let support = running.stack.group.places().clone();
-    assert!(running.stack.stop().await.is_empty());
+    search_outside(running, &tap, &secrets).await;
+}
+
+/// Stops the stack, and searches all that can be seen from outside it.
+pub(crate) async fn search_outside(running: Running, tap: &Tap, secrets: &[String]) {
+    // What the folder's files are for is over when this returns.
+    let Running { stack, folder: _folder, .. } = running;
+    let folder = stack.folder().to_owned();
+    let places = stack.group.places().clone();
+    assert!(stack.stop().await.is_empty());
 
     // What the reader of the log sees may hold none of it either.
-    let log = support.sealed_logs().display().to_string();
+    let log = places.sealed_logs().display().to_string();
     let (reader, anchors) = (folder.join("reader.txt"), folder.join("anchors.pem"));
     let opened = pmc(&[
         "logs",
@@ -185,13 +192,13 @@ async fn no_secret_leaves_the_group_in_the_clear() {
     .await;
     let shown = text(&opened);
     assert!(opened.status.success() && shown.contains("a request was forwarded"), "{shown}");
-    search("the sealed log, opened", &opened.stdout, &secrets);
+    search("the sealed log, opened", &opened.stdout, secrets);
 
-    search("the network", &tap.bytes.lock().unwrap(), &secrets);
+    search("the network", &tap.bytes.lock().unwrap(), secrets);
     let mut sealed = 0;
     files(&folder, &["state"], &mut |path, bytes| {
-        sealed += usize::from(path.starts_with(support.sealed_logs()));
-        search(&path.display().to_string(), bytes, &secrets);
+        sealed += usize::from(path.starts_with(places.sealed_logs()));
+        search(&path.display().to_string(), bytes, secrets);
     });
     assert!(sealed >= 4, "{sealed} files of sealed logs were searched");
     for role in stack::RoleName::ALL {

@@ -26,6 +26,7 @@ mod release;
 mod released;
 mod rotation;
 mod sealed_log;
+mod secrets;
 mod support;
 mod tls;
 mod token;
