@@ -120,6 +120,7 @@ impl Config {
         let maa_hosts = maa_hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
         let maa_hosts = maa_hosts.map(str::to_ascii_lowercase).collect();
         let context = ContextPlace {
+            root: "/".into(),
             folder: env.optional("UVM_SECURITY_CONTEXT_DIR"),
             certificates: env.optional("UVM_HOST_AMD_CERTIFICATE"),
             security_policy: env.optional("UVM_SECURITY_POLICY"),

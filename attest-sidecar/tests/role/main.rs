@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 mod bench;
+mod platform;
 mod revocation;
 mod sources;
 
