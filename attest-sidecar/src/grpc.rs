@@ -163,10 +163,13 @@ impl Service {
     /// The request that goes to MAA is worth having even if MAA gives no token: a client may send it there.
     async fn token(&self, request: TokenRequest) -> Result<TokenReply, Failure> {
         let instance = self.maa.instance(&request.maa_endpoint)?;
+        let agent = Some(request.user_agent).filter(|agent| !agent.is_empty());
+        let agent = agent.map(|agent| agent.parse()).transpose();
+        let agent = agent.map_err(|_| Malformed("user_agent"))?;
         let runtime_data = runtime_data::of(request.runtime)?;
         let endorsed = self.attester.over(&runtime_data).await?;
         let body: Bytes = maa::request(&endorsed, self.attester.uvm(), &runtime_data);
-        let (token, failure) = match self.maa.token(&instance, body.clone()).await {
+        let (token, failure) = match self.maa.token(&instance, body.clone(), agent).await {
             Ok(token) => (token, String::new()),
             Err(error) => (String::new(), service::chain(&error)),
         };

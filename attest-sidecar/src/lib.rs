@@ -15,11 +15,13 @@ mod maa;
 mod processor;
 mod runtime_data;
 mod security_context;
+mod user_agent;
 
 use std::sync::Arc;
 
 use service::env::{Reader, Var};
-use service::listen::{Listener, Local};
+use service::health::Probe;
+use service::listen::Listener;
 use service::outbound::Outbound;
 use service::{BoxError, Process, Role, lifecycle};
 
@@ -46,8 +48,8 @@ impl Role for AttestSidecar {
         Config::read(env)
     }
 
-    fn health(config: &Config) -> &Local {
-        &config.listen
+    fn health(config: &Config) -> Probe<'_> {
+        Probe::Grpc(&config.listen)
     }
 
     async fn serve(config: Config, process: Process) -> Result<(), BoxError> {
@@ -63,7 +65,7 @@ impl Role for AttestSidecar {
             context.security_policy,
         ));
         let maa = Outbound::new("MAA", &config.roots, maa::LIMITS);
-        let maa = Maa::new(maa, config.maa, config.maa_hosts);
+        let maa = Maa::new(maa, config.maa, config.maa_hosts, config.maa_agent);
 
         let production = config.roots.are_public();
         let router = grpc::router(&process, &listener, attester.clone(), maa, production);

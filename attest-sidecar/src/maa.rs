@@ -13,6 +13,7 @@ use service::outbound::{Call, Limits, Outbound, OutboundError};
 use url::{Host, Url};
 
 use crate::evidence::Endorsed;
+use crate::user_agent::UserAgent;
 
 const API_VERSION: &str = "2022-08-01";
 
@@ -48,11 +49,17 @@ pub(crate) struct Maa {
     outbound: Outbound,
     default: Url,
     hosts: Vec<String>,
+    agent: Option<UserAgent>,
 }
 
 impl Maa {
-    pub(crate) fn new(outbound: Outbound, default: Url, hosts: Vec<String>) -> Self {
-        Self { outbound, default, hosts }
+    pub(crate) fn new(
+        outbound: Outbound,
+        default: Url,
+        hosts: Vec<String>,
+        agent: Option<UserAgent>,
+    ) -> Self {
+        Self { outbound, default, hosts, agent }
     }
 
     /// The instance that a caller names by its https URL; the configured one if it names none.
@@ -83,8 +90,13 @@ impl Maa {
         self.hosts.contains(&with_port)
     }
 
-    /// Asks for a token with a body of [`request`].
-    pub(crate) async fn token(&self, instance: &Url, body: Bytes) -> Result<String, MaaError> {
+    /// Asks for a token with a body of [`request`], as `agent` or else as the configured one.
+    pub(crate) async fn token(
+        &self,
+        instance: &Url,
+        body: Bytes,
+        agent: Option<UserAgent>,
+    ) -> Result<String, MaaError> {
         #[derive(Deserialize)]
         struct Answer {
             token: String,
@@ -92,7 +104,11 @@ impl Maa {
         let mut url = instance.clone();
         url.set_path("/attest/SevSnpVm");
         url.query_pairs_mut().append_pair("api-version", API_VERSION);
-        let answer = self.outbound.repeatedly(&Call::post_json(url, body)).await?;
+        let mut call = Call::post_json(url, body);
+        if let Some(UserAgent(agent)) = agent.or_else(|| self.agent.clone()) {
+            call = call.header(http::header::USER_AGENT, agent);
+        }
+        let answer = self.outbound.repeatedly(&call).await?;
         let answer: Answer = serde_json::from_slice(&answer.body).map_err(|_| MaaError::NoToken)?;
         Ok(answer.token)
     }

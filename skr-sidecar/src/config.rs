@@ -5,6 +5,7 @@ use service::env::{Class, Reader, Var};
 use service::listen::Local;
 use service::roots::{self, Roots};
 
+use crate::doors::{Door, Doors};
 use crate::host::{Host, HttpsUrl};
 use crate::identity::{ClientId, Endpoint};
 use crate::kid::KeyId;
@@ -16,12 +17,12 @@ pub(crate) const VARS: &[Var] = &[
     measured(
         "SKR_LISTEN",
         Some("127.0.0.1:50000"),
-        "Where this role answers gRPC: host:port on loopback, or unix:/path.",
+        "Where this role answers gRPC: host:port on loopback, unix:/path, or `off`.",
     ),
     measured(
         "SKR_HTTP_LISTEN",
         Some("127.0.0.1:9000"),
-        "Where this role answers HTTP, for callers of Microsoft's sidecar: host:port on loopback, or unix:/path.",
+        "Where this role answers HTTP, for callers of Microsoft's sidecar: host:port on loopback, unix:/path, or `off`.",
     ),
     measured(
         "ATTEST_SIDECAR",
@@ -73,10 +74,8 @@ const fn measured(name: &'static str, default: Option<&'static str>, help: &'sta
 /// What the variables say.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where gRPC is answered.
-    pub(crate) listen: Local,
-    /// Where HTTP is answered.
-    pub(crate) http_listen: Local,
+    /// Where gRPC and HTTP are answered.
+    pub(crate) doors: Doors,
     /// Where `attest-sidecar` answers.
     pub(crate) attest_sidecar: Local,
     /// The vault of calls that name none.
@@ -98,8 +97,8 @@ pub struct Config {
 impl Config {
     /// Reads every variable, then says whether all were good.
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
-        let listen = env.parse("SKR_LISTEN");
-        let http_listen = env.parse("SKR_HTTP_LISTEN");
+        let grpc = env.parse::<Door>("SKR_LISTEN");
+        let http = env.parse::<Door>("SKR_HTTP_LISTEN");
         let attest_sidecar = env.parse("ATTEST_SIDECAR");
         let vault = env.optional("KEY_VAULT_URL").map(|HttpsUrl(host)| host);
         let maa = env.optional("MAA_ENDPOINT").map(|HttpsUrl(host)| host);
@@ -121,10 +120,13 @@ impl Config {
         {
             env.refuse("TLS_KID", &"must be another key than OWNER_KID: one key, one purpose");
         }
+        let doors = grpc.zip(http).map(|(grpc, http)| Doors::new(grpc, http));
+        if matches!(doors, Some(None)) {
+            env.refuse("SKR_LISTEN", &"is off, and so is SKR_HTTP_LISTEN: nothing would be answered");
+        }
         let HostList(vault_hosts) = vault_hosts;
         Some(Self {
-            listen: listen?,
-            http_listen: http_listen?,
+            doors: doors??,
             attest_sidecar: attest_sidecar?,
             vault,
             maa,

@@ -88,7 +88,7 @@ impl Role {
         let environment: Environment = environment.into_iter().collect();
         let (config, process) = Process::embedded::<SkrSidecar>(&environment).await.unwrap();
         let shutdown = process.shutdown.clone();
-        let channel = service::grpc::channel(SkrSidecar::health(&config));
+        let channel = service::grpc::channel(SkrSidecar::health(&config).address());
         let served = SkrSidecar::serve(config, process);
         let served = tokio::spawn(async { served.await.map_err(|e: BoxError| e.to_string()) });
         let info = loop {
