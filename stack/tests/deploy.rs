@@ -36,6 +36,21 @@ fn declared(role: &str) -> BTreeMap<&'static str, Var> {
     own.iter().chain(&COMMON).map(|var| (var.name, *var)).collect()
 }
 
+/// What the drop-in passes on by name is known where it arrives.
+#[test]
+fn what_the_drop_in_passes_on_is_attest_sidecars() {
+    let known = declared("attest-sidecar");
+    let own = declared("skr-sidecar");
+    let passed = |var: &&Var| var.name.starts_with("ATTEST_") || var.name.starts_with("UVM_");
+    let mut count = 0;
+    for var in skr_sidecar::reference::VARS.iter().filter(passed) {
+        assert_eq!(known[var.name].class, var.class, "{}", var.name);
+        assert!(!own.contains_key(var.name), "{}", var.name);
+        count += 1;
+    }
+    assert!(count > 10, "{count} variables");
+}
+
 fn template() -> Value {
     json_file("deploy/template.json")
 }
@@ -306,6 +321,11 @@ fn generated_documents_are_fresh() {
         let vars: Vec<Var> = declared(role.name()).into_values().collect();
         variables.push_str(&format!("\n## {role}\n\n{}", service::env::markdown(&vars)));
     }
+    variables.push_str(&format!(
+        "\n## skr-sidecar, started as /skr.sh or /bin/skr\n\nThese on top of its own: \
+         [how to use it](how-to/skr-sidecar.md).\n\n{}",
+        service::env::markdown(skr_sidecar::reference::VARS)
+    ));
     let mut checks = String::from(
         "# Checks\n\nGenerated from the tables in `attestation/src/checks`; `UPDATE=1 cargo test -p stack --test deploy` rewrites \
          it.\n\n| id | what must hold | source | when it does not |\n|---|---|---|---|\n",

@@ -1,6 +1,8 @@
-//! Machines that lack something: a security processor, or what the platform mounts elsewhere.
+//! What the role is started in: a machine without a security processor, a folder with less than usual, another process.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use attest_sidecar::AttestSidecar;
 use proto::attest::attest_client::AttestClient;
@@ -88,4 +90,37 @@ async fn with_the_endorsement_alone_mounted_reports_are_complete() {
     let evidence = bench.evidence(purpose).await.unwrap().evidence.unwrap();
     assert!(!evidence.uvm.is_empty() && evidence.cce_policy.is_empty());
     bench.stop().await;
+}
+
+/// Whoever started it holds its input open, and has gone when that ends, however it went.
+#[test]
+fn as_a_child_it_ends_with_its_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("attest.sock");
+    let mut role = Command::new(env!("CARGO_BIN_EXE_attest-sidecar"))
+        .arg("child")
+        .env_clear()
+        .env("ATTEST_LISTEN", format!("unix:{}", socket.display()))
+        .env("LOG_SEALER", "off")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let input = role.stdin.take().unwrap();
+    let by = Instant::now() + Duration::from_secs(20);
+    while !socket.exists() {
+        assert!(role.try_wait().unwrap().is_none() && Instant::now() < by, "it serves until then");
+        std::thread::yield_now();
+    }
+    drop(input);
+    let status = loop {
+        if let Some(status) = role.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() >= by {
+            role.kill().unwrap();
+        }
+        std::thread::yield_now();
+    };
+    assert!(status.success(), "{status}");
 }
