@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use crate::evidence::EvidenceError;
-use crate::maa::MaaError;
+use crate::maa::NotAllowed;
 use crate::processor::ProcessorError;
 
 /// A field of a request is missing, too long, or not of its length.
@@ -27,22 +27,19 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
     #[error(transparent)]
-    Maa(#[from] MaaError),
+    Maa(#[from] NotAllowed),
 }
 
 /// Which gRPC status a failure gives, with its causes as text.
 pub(crate) fn status(failure: &Failure) -> Status {
     let text = service::chain(failure);
     match failure {
-        Failure::Malformed(_) | Failure::Maa(MaaError::NotAllowed(_)) => {
-            Status::invalid_argument(text)
-        }
+        Failure::Malformed(_) | Failure::Maa(_) => Status::invalid_argument(text),
         Failure::Evidence(EvidenceError::Processor(error)) => match error {
             ProcessorError::Busy => Status::resource_exhausted(text),
             ProcessorError::NoDevice(_) => Status::failed_precondition(text),
             ProcessorError::Device(_) | ProcessorError::Gone => Status::unavailable(text),
         },
         Failure::Evidence(EvidenceError::Certificates(_)) => Status::unavailable(text),
-        Failure::Maa(MaaError::Call(_) | MaaError::NoToken) => Status::unavailable(text),
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use attestation::merkle::Inclusion;
 use attestation::{Binding, Evidence};
-use bytes::Bytes;
 use proto::attest::attest_server::{Attest, AttestServer};
 use proto::attest::evidence_request::Purpose;
+use proto::attest::token_request::Runtime;
 use proto::attest::{
     CompatibleReportReply, CompatibleReportRequest, EvidenceReply, EvidenceRequest,
     ProveChannelsReply, ProveChannelsRequest, TlsChannel, TokenReply, TokenRequest,
@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use crate::error::{Failure, Malformed, array, status};
 use crate::evidence::Attester;
-use crate::maa::{self, Maa};
+use crate::maa::{Maa, Question};
 use crate::runtime_data;
 
 /// Connections that one call may have proved: its answer stays below a megabyte and a half.
@@ -166,20 +166,19 @@ impl Service {
         let agent = Some(request.user_agent).filter(|agent| !agent.is_empty());
         let agent = agent.map(|agent| agent.parse()).transpose();
         let agent = agent.map_err(|_| Malformed("user_agent"))?;
+        let ours = !matches!(request.runtime, Some(Runtime::Compatible(_)));
         let runtime_data = runtime_data::of(request.runtime)?;
         let endorsed = self.attester.over(&runtime_data).await?;
-        let body: Bytes = maa::request(&endorsed, self.attester.uvm(), &runtime_data);
-        let (token, failure) = match self.maa.token(&instance, body.clone(), agent).await {
-            Ok(token) => (token, String::new()),
-            Err(error) => (String::new(), service::chain(&error)),
+        let question = Question::new(&endorsed, self.attester.uvm(), runtime_data, ours);
+        let reply = match self.maa.token(&instance, &question, agent).await {
+            Ok(token) => TokenReply { token, ..Default::default() },
+            Err(why) => why.told(),
         };
         Ok(TokenReply {
-            request: body.to_vec(),
+            request: question.body.to_vec(),
             report: endorsed.report.as_bytes().to_vec(),
-            token,
-            failure,
             maa_endpoint: instance.as_str().trim_end_matches('/').to_owned(),
-            ..Default::default()
+            ..reply
         })
     }
 }

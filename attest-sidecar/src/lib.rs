@@ -2,7 +2,8 @@
 //! Azure Attestation.
 //!
 //! It composes `REPORT_DATA` itself from typed requests, so that it signs nothing that a caller made up. It
-//! judges nobody: what it hands out is verified by those who rely on it. It must not know what its callers do
+//! judges nobody: what it hands out is verified by those who rely on it. Of a token it verifies that the instance signed
+//! it about what was sent. It must not know what its callers do
 //! with evidence, nor anything of keys, logs or prompts.
 
 mod certificates;
@@ -12,6 +13,8 @@ mod error;
 mod evidence;
 mod grpc;
 mod maa;
+mod maa_keys;
+mod no_token;
 mod processor;
 mod runtime_data;
 mod security_context;
@@ -22,7 +25,6 @@ use std::sync::Arc;
 use service::env::{Reader, Var};
 use service::health::Probe;
 use service::listen::Listener;
-use service::outbound::Outbound;
 use service::{BoxError, Process, Role, lifecycle};
 
 use crate::certificates::Certificates;
@@ -64,8 +66,7 @@ impl Role for AttestSidecar {
             context.uvm_reference_info,
             context.security_policy,
         ));
-        let maa = Outbound::new("MAA", &config.roots, maa::LIMITS);
-        let maa = Maa::new(maa, config.maa, config.maa_hosts, config.maa_agent);
+        let maa = Maa::new(&config.roots, config.maa, config.maa_hosts, config.maa_agent);
 
         let production = config.roots.are_public();
         let router = grpc::router(&process, &listener, attester.clone(), maa, production);

@@ -30,12 +30,11 @@ impl FromStr for UserAgent {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use service::outbound::Outbound;
     use service::roots::Roots;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::maa::{self, Maa};
+    use crate::maa::Maa;
 
     #[test]
     fn it_is_one_line_of_a_header() {
@@ -50,10 +49,9 @@ mod tests {
         let agent = |text: Option<&str>| text.map(|text| text.parse::<UserAgent>().unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let instance = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let outbound = Outbound::new("MAA", &Roots::public(), maa::LIMITS);
-        let maa = Maa::new(outbound, instance, Vec::new(), agent(configured));
+        let maa = Maa::new(&Roots::public(), instance, Vec::new(), agent(configured));
         let instance = maa.instance("").unwrap();
-        let asking = maa.token(&instance, Bytes::from_static(b"{}"), agent(asked));
+        let asking = maa.ask(&instance, Bytes::from_static(b"{}"), agent(asked));
         let answering = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let (mut request, mut chunk) = (Vec::new(), [0; 1024]);

@@ -8,15 +8,24 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use reqwest::{Client, Method, Url};
+use time::PrimitiveDateTime;
+use time::macros::format_description;
 use tokio::time::Instant;
 
 use crate::body::{self, BodyError};
+use crate::clock;
 use crate::roots::Roots;
 
 /// The longest upstream text that an error repeats.
 const EXCERPT: usize = 2048;
+
+/// Where Azure's services name a request, so that their operators find it again.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+
+/// The longest name of a request that an error repeats.
+const LONGEST_REQUEST_ID: usize = 128;
 
 /// One outside party and the bounds for calls to it.
 #[derive(Clone, Debug)]
@@ -124,7 +133,10 @@ pub enum OutboundError {
         limit: usize,
     },
     /// Another status than 2xx.
-    #[error("{party} refused: {excerpt}: http response status equal to {status}")]
+    #[error(
+        "{party} refused: {excerpt}: http response status equal to {status}{}",
+        shown_request(request_id.as_deref())
+    )]
     Refused {
         /// Who.
         party: &'static str,
@@ -134,7 +146,15 @@ pub enum OutboundError {
         excerpt: String,
         /// How long it asks to wait.
         retry_after: Option<Duration>,
+        /// What it calls this request: visible ASCII.
+        request_id: Option<String>,
     },
+}
+
+/// How an error names the request of a party that refused it: behind everything that the party said.
+#[must_use]
+pub fn shown_request(id: Option<&str>) -> String {
+    id.map_or_else(String::new, |id| format!(" (request id {id})"))
 }
 
 impl OutboundError {
@@ -250,10 +270,30 @@ impl Outbound {
             excerpt: String::from_utf8_lossy(body.get(..EXCERPT).unwrap_or(&body)).into_owned(),
             retry_after: headers
                 .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-                .map(Duration::from_secs),
+                .and_then(|value| pause(value.to_str().ok()?.trim(), clock::unix_now())),
+            request_id: headers.get(&REQUEST_ID).and_then(|id| request_id(id.to_str().ok()?)),
         })
     }
+}
+
+/// How long `Retry-After` asks to wait (RFC 9110 section 10.2.3): seconds, or a date, in its one form that senders may
+/// still use. A date that has passed asks for nothing.
+fn pause(value: &str, now: u64) -> Option<Duration> {
+    let date = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let seconds = value.parse().ok().or_else(|| {
+        let date = PrimitiveDateTime::parse(value, date).ok()?;
+        let date = u64::try_from(date.assume_utc().unix_timestamp()).ok()?;
+        Some(date.saturating_sub(now))
+    });
+    seconds.map(Duration::from_secs)
+}
+
+fn request_id(value: &str) -> Option<String> {
+    let fits = (1..=LONGEST_REQUEST_ID).contains(&value.len());
+    let visible = value.bytes().all(|byte| byte.is_ascii_graphic());
+    (fits && visible).then(|| value.to_owned())
 }
 
 #[cfg(test)]
@@ -303,6 +343,37 @@ mod tests {
             assert_eq!(error.retry_after(), Some(Duration::from_secs(asked.parse().unwrap())));
             assert!(error.is_transient());
             assert!(started.elapsed() < Duration::from_secs(4), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_a_date() {
+        let now = 784_111_777;
+        for (value, seconds) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:51:37 GMT", Some(120)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("Xxx, 06 Nov 1994 08:51:37 GMT", None),
+            ("Sunday, 06-Nov-94 08:51:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:51:37 CET", None),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+        ] {
+            assert_eq!(pause(value, now), seconds.map(Duration::from_secs), "{value:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_request_behind_everything_else() {
+        let long = "a".repeat(LONGEST_REQUEST_ID + 1);
+        for (id, shown) in [("0f-1", " (request id 0f-1)"), ("a b", ""), (&long, "")] {
+            let url = party(&[&format!("403 Forbidden\r\nx-ms-request-id: {id}")]).await;
+            let error = outbound().once(&Call::get(url)).await.unwrap_err();
+            let said = "party refused: ok: http response status equal to 403 Forbidden";
+            assert_eq!(error.to_string(), format!("{said}{shown}"));
         }
     }
 }

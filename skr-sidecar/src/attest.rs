@@ -3,12 +3,15 @@
 //!
 //! Must not know how a report or a token is made.
 
+use std::fmt;
 use std::time::Duration;
 
+use http::StatusCode;
 use proto::attest::attest_client::AttestClient;
 use proto::attest::token_request::Runtime;
 use proto::attest::{
-    CompatibleReportReply, CompatibleReportRequest, ReleaseKeyRuntime, TokenReply, TokenRequest,
+    CompatibleReportReply, CompatibleReportRequest, ReleaseKeyRuntime, TokenFailure, TokenReply,
+    TokenRequest,
 };
 use service::listen::Local;
 use tonic::transport::Channel;
@@ -43,9 +46,53 @@ pub(crate) enum AttestError {
     /// `attest-sidecar` took too long.
     #[error("attest-sidecar did not answer within {} seconds", DEADLINE.as_secs())]
     TimedOut,
-    /// MAA gave no token; the text names the status and repeats what MAA said.
-    #[error("Retrieving MAA token from MAA endpoint failed: pulling maa post response failed: {0}")]
-    NoToken(String),
+    /// MAA gave no token that can be used.
+    #[error(transparent)]
+    NoToken(#[from] NoToken),
+}
+
+/// Why MAA gave no token. Its text is what callers of the reference implementation match on.
+#[derive(thiserror::Error)]
+#[error("Retrieving MAA token from MAA endpoint failed: {}{text}", step(*kind, *status))]
+pub(crate) struct NoToken {
+    /// What kind of failure it is, as `attest-sidecar` says; NONE if it does not.
+    pub(crate) kind: TokenFailure,
+    /// MAA's status, where it gave one.
+    pub(crate) status: Option<StatusCode>,
+    /// How long MAA asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+    /// The cause: what MAA said, if it said anything.
+    text: String,
+}
+
+impl fmt::Debug for NoToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("NoToken");
+        shown.field("kind", &self.kind.as_str_name()).field("text", &self.text);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// Which step failed, in the words of the reference implementation; nothing where it has none.
+fn step(kind: TokenFailure, status: Option<StatusCode>) -> &'static str {
+    match (status, kind) {
+        (Some(_), _) | (None, TokenFailure::BadAnswer) => "pulling maa post response failed: ",
+        (None, TokenFailure::Unreachable | TokenFailure::TimedOut) => "maa post request failed: ",
+        _ => "",
+    }
+}
+
+impl From<TokenReply> for NoToken {
+    fn from(reply: TokenReply) -> Self {
+        let status = u16::try_from(reply.failure_status).ok();
+        let retry_after = (reply.retry_after > 0).then_some(reply.retry_after);
+        Self {
+            kind: reply.failure_kind(),
+            status: status.and_then(|status| StatusCode::from_u16(status).ok()),
+            retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.into())),
+            text: excerpt(&reply.failure),
+        }
+    }
 }
 
 impl Attest {
@@ -96,7 +143,7 @@ impl Attest {
         };
         let reply: TokenReply = in_time(self.0.clone().get_token(request)).await?;
         if reply.token.is_empty() {
-            return Err(AttestError::NoToken(excerpt(&reply.failure)));
+            return Err(NoToken::from(reply).into());
         }
         Ok(Token(reply.token))
     }
@@ -115,4 +162,44 @@ async fn in_time<T>(
 
 fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(kind: TokenFailure, status: u32) -> String {
+        let failure = "cause".to_owned();
+        let reply = TokenReply { failure, failure_status: status, ..Default::default() };
+        let reply = TokenReply { failure_kind: kind.into(), ..reply };
+        AttestError::from(NoToken::from(reply)).to_string()
+    }
+
+    #[test]
+    fn a_text_names_the_step_as_scripts_know_it() {
+        let failed = "Retrieving MAA token from MAA endpoint failed: ";
+        let (post, pull) = ("maa post request failed: ", "pulling maa post response failed: ");
+        for (kind, status, step) in [
+            (TokenFailure::Refused, 400, pull),
+            (TokenFailure::Throttled, 429, pull),
+            (TokenFailure::ServerError, 500, pull),
+            (TokenFailure::TimedOut, 408, pull),
+            (TokenFailure::BadAnswer, 0, pull),
+            (TokenFailure::TimedOut, 0, post),
+            (TokenFailure::Unreachable, 0, post),
+            (TokenFailure::ServerError, 0, ""),
+            (TokenFailure::Unverified, 0, ""),
+            (TokenFailure::None, 0, ""),
+        ] {
+            assert_eq!(text(kind, status), format!("{failed}{step}cause"), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_status_is_none() {
+        for status in [0, 99, 1000, 65_936] {
+            let reply = TokenReply { failure_status: status, ..Default::default() };
+            assert_eq!(NoToken::from(reply).status, None, "{status}");
+        }
+    }
 }

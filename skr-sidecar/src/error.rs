@@ -6,10 +6,11 @@
 use std::error::Error as StdError;
 
 use http::StatusCode;
+use proto::attest::TokenFailure;
 use service::outbound::OutboundError;
 use tonic::Code;
 
-use crate::attest::AttestError;
+use crate::attest::{AttestError, NoToken};
 use crate::host::NotAHost;
 use crate::http::base64::NotBase64;
 use crate::http::request::RequestError;
@@ -146,7 +147,8 @@ fn of_release(error: &ReleaseError) -> Code {
 /// The codes of `attest-sidecar` that mean the same to the caller of this role are passed on.
 fn of_attest(error: &AttestError) -> Code {
     match error {
-        AttestError::TimedOut | AttestError::NoToken(_) => Code::Unavailable,
+        AttestError::TimedOut => Code::Unavailable,
+        AttestError::NoToken(why) => of_token(why),
         AttestError::Failed { code, .. } => match code {
             Code::InvalidArgument
             | Code::FailedPrecondition
@@ -164,6 +166,19 @@ fn of_attest(error: &AttestError) -> Code {
             | Code::DataLoss
             | Code::Unauthenticated => Code::Internal,
         },
+    }
+}
+
+/// A reply that names no kind is of a neighbour that is older or newer than this role.
+fn of_token(why: &NoToken) -> Code {
+    match why.kind {
+        TokenFailure::None
+        | TokenFailure::Unreachable
+        | TokenFailure::Throttled
+        | TokenFailure::ServerError => Code::Unavailable,
+        TokenFailure::TimedOut => Code::DeadlineExceeded,
+        TokenFailure::Refused => Code::FailedPrecondition,
+        TokenFailure::BadAnswer | TokenFailure::Unverified => Code::Internal,
     }
 }
 
@@ -236,7 +251,8 @@ mod tests {
     use super::*;
 
     fn refused(status: StatusCode) -> VaultError {
-        VaultError::Refused { status, excerpt: "words".to_owned() }
+        let excerpt = "words".to_owned();
+        VaultError::Refused { status, excerpt, retry_after: None, request_id: None }
     }
 
     fn of_release_error(error: ReleaseError) -> (u16, Code) {
@@ -297,7 +313,10 @@ mod tests {
 
     #[test]
     fn an_identity_that_refuses_is_no_vault_that_refuses() {
-        let refused = |status| IdentityError::Refused { status, excerpt: String::new() };
+        let refused = |status| {
+            let excerpt = String::new();
+            IdentityError::Refused { status, excerpt, retry_after: None, request_id: None }
+        };
         assert_eq!(of_identity(&refused(StatusCode::FORBIDDEN)), Code::FailedPrecondition);
         assert_eq!(of_identity(&refused(StatusCode::TOO_MANY_REQUESTS)), Code::Unavailable);
     }
@@ -332,7 +351,8 @@ mod tests {
     fn a_text_over_grpc_has_a_bound() {
         let excerpt = "ä".repeat(4000);
         let kid = "k".parse().expect("a kid");
-        let source = VaultError::Refused { status: StatusCode::FORBIDDEN, excerpt };
+        let (status, retry_after, request_id) = (StatusCode::FORBIDDEN, None, None);
+        let source = VaultError::Refused { status, excerpt, retry_after, request_id };
         let error = Error::Release(ReleaseError::Vault { kid, source });
         assert!((2990..=LONGEST_GRPC_TEXT).contains(&grpc_status(&error).message().len()));
     }

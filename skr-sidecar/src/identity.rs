@@ -11,7 +11,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
-use service::outbound::{Answer, Call, Limits, Outbound, OutboundError};
+use service::outbound::{Answer, Call, Limits, Outbound, OutboundError, shown_request};
 use service::roots::Roots;
 use url::Url;
 use zeroize::Zeroizing;
@@ -97,13 +97,18 @@ pub(crate) enum IdentityError {
     Call(#[source] OutboundError),
     /// The service refused, after every try.
     #[error(
-        "pulling http get authentication token response failed: {excerpt}: http response status equal to {status}"
+        "pulling http get authentication token response failed: {excerpt}: http response status equal to {status}{}",
+        shown_request(request_id.as_deref())
     )]
     Refused {
         /// Its status.
         status: StatusCode,
         /// The beginning of what it said.
         excerpt: String,
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+        /// What it calls the request.
+        request_id: Option<String>,
     },
     /// The answer holds no token.
     #[error("the identity service answered without an access token")]
@@ -183,7 +188,9 @@ fn read(answer: Answer) -> Result<Bearer, IdentityError> {
 impl From<OutboundError> for IdentityError {
     fn from(error: OutboundError) -> Self {
         match error {
-            OutboundError::Refused { status, excerpt, .. } => Self::Refused { status, excerpt },
+            OutboundError::Refused { status, excerpt, retry_after, request_id, .. } => {
+                Self::Refused { status, excerpt, retry_after, request_id }
+            }
             other => Self::Call(other),
         }
     }
@@ -238,6 +245,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             excerpt: String::new(),
             retry_after: Some(Duration::from_secs(3600)),
+            request_id: None,
         };
         for status in [400, 404, 408, 410, 429, 500, 503] {
             assert!(is_worth_another_try(&refused(status)), "{status}");

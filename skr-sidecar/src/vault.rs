@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use service::clock;
-use service::outbound::{Call, Limits, Outbound, OutboundError};
+use service::outbound::{Call, Limits, Outbound, OutboundError, shown_request};
 use service::roots::Roots;
 
 pub(crate) use answer::{AnswerError, Released};
@@ -48,12 +48,19 @@ pub(crate) enum VaultError {
     #[error("AKV post request failed")]
     Call(#[source] OutboundError),
     /// It refused.
-    #[error("pulling AKV response body failed: {excerpt}: http response status equal to {status}")]
+    #[error(
+        "pulling AKV response body failed: {excerpt}: http response status equal to {status}{}",
+        shown_request(request_id.as_deref())
+    )]
     Refused {
         /// Its status.
         status: StatusCode,
         /// The beginning of what it said.
         excerpt: String,
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+        /// What it calls the request.
+        request_id: Option<String>,
     },
     /// It answered, but not with a release that can be believed.
     #[error(transparent)]
@@ -63,7 +70,9 @@ pub(crate) enum VaultError {
 impl From<OutboundError> for VaultError {
     fn from(error: OutboundError) -> Self {
         match error {
-            OutboundError::Refused { status, excerpt, .. } => Self::Refused { status, excerpt },
+            OutboundError::Refused { status, excerpt, retry_after, request_id, .. } => {
+                Self::Refused { status, excerpt, retry_after, request_id }
+            }
             other => Self::Call(other),
         }
     }

@@ -2,6 +2,7 @@
 
 mod world;
 
+use proto::attest::TokenFailure;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -207,8 +208,8 @@ async fn without_evidence_each_route_says_so_once() {
 #[tokio::test]
 async fn maa_s_own_words_are_repeated() {
     let world = World::start().await;
-    let failure = r#"MAA refused: {"error":{}}: http response status equal to 400 Bad Request"#;
-    world.attest.be(Mood::NoToken(failure));
+    let failure = r#"{"error":{}}: http response status equal to 400 Bad Request"#;
+    world.attest.be(Mood::NoToken(TokenFailure::Refused, 400, failure));
     let body = json!({"maa_endpoint": "m.test", "runtime_data": "e30="});
     let answer = post(world.role.http(), "/attest/maa", &body).await;
     assert_eq!(answer.status, 403);

@@ -6,6 +6,7 @@ mod world;
 
 use attestation::encoding::to_b64u;
 use p256::pkcs8::EncodePrivateKey as _;
+use proto::attest::TokenFailure;
 use proto::attest::token_request::Runtime;
 use proto::skr::ReleaseKeyRequest;
 use serde_json::{Value, json};
@@ -348,16 +349,51 @@ async fn an_identity_without_a_token_is_named() {
 #[tokio::test]
 async fn without_maa_s_token_no_vault_is_asked() {
     let world = World::start().await;
-    let failure = "MAA refused: no: http response status equal to 400 Bad Request";
-    world.attest.be(Mood::NoToken(failure));
-    let answer = release(&world).await;
-    assert_eq!(answer.status, 403);
-    let cause = format!(
-        ": Retrieving MAA token from MAA endpoint failed: pulling maa post response failed: {failure}"
-    );
-    assert!(answer.error().ends_with(&cause), "{}", answer.body);
-    let error = release_by_grpc(&world, "tls").await.unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable);
+    let failed = ": Retrieving MAA token from MAA endpoint failed: ";
+    for (kind, status, said, text, code) in [
+        (
+            TokenFailure::Refused,
+            400,
+            "no: http response status equal to 400 Bad Request",
+            "pulling maa post response failed: no: http response status equal to 400 Bad Request",
+            Code::FailedPrecondition,
+        ),
+        (
+            TokenFailure::Throttled,
+            429,
+            "slow: http response status equal to 429 Too Many Requests",
+            "pulling maa post response failed: slow: http response status equal to 429 Too Many Requests",
+            Code::Unavailable,
+        ),
+        (
+            TokenFailure::Unreachable,
+            0,
+            "MAA cannot be reached",
+            "maa post request failed: MAA cannot be reached",
+            Code::Unavailable,
+        ),
+        (
+            TokenFailure::TimedOut,
+            0,
+            "MAA did not answer in time",
+            "maa post request failed: MAA did not answer in time",
+            Code::DeadlineExceeded,
+        ),
+        (
+            TokenFailure::Unverified,
+            0,
+            "MAA's token is not believed",
+            "MAA's token is not believed",
+            Code::Internal,
+        ),
+    ] {
+        world.attest.be(Mood::NoToken(kind, status, said));
+        let answer = release(&world).await;
+        assert_eq!(answer.status, 403);
+        assert!(answer.error().ends_with(&format!("{failed}{text}")), "{}", answer.body);
+        let error = release_by_grpc(&world, "tls").await.unwrap_err();
+        assert_eq!(error.code(), code, "{said}");
+    }
 
     world.attest.be(Mood::Fails(tonic::Status::failed_precondition("there is no device")));
     let error = release_by_grpc(&world, "tls").await.unwrap_err();

@@ -6,6 +6,7 @@ mod bench;
 mod platform;
 mod revocation;
 mod sources;
+mod tokens;
 
 use std::num::NonZeroU32;
 

@@ -1,6 +1,7 @@
 //! What the claims of a token must say. Both shapes hold the claims of an SEV-SNP guest; around them a
 //! container group has its utility VM's endorsement, and a confidential VM its vTPM and boot.
 
+use super::Sent;
 use crate::policy::{
     EndorsementPolicy, Expect, Hex, MinimumTcb, MinimumTcbs, Never, Policy, TokenPolicy,
 };
@@ -60,6 +61,20 @@ impl AciExpectations {
             }
         };
         Self { guest, nonce, endorsement }
+    }
+
+    /// What a token must say that answers what was sent, whoever the guest is.
+    pub(super) fn of_nobody(sent: &Sent<'_>) -> Self {
+        const WHY: &str = "only what was sent is compared";
+        let guest = GuestExpectations {
+            host_data: Expect::unchecked(WHY),
+            measurement: Expect::unchecked(WHY),
+            minimum_tcb: Expect::unchecked(WHY),
+            runtime_data: Expect::Value(sent.runtime_data.to_vec()),
+            policy_hashes: Expect::unchecked(WHY),
+        };
+        let nonce = Expect::Value(sent.nonce.to_owned());
+        Self { guest, nonce, endorsement: Expect::unchecked(WHY) }
     }
 }
 

@@ -92,6 +92,35 @@ pub fn appraise_aci(
     Ok(Verified::new(Claims(subject.guest.token), check::judge(findings, trust)?, trust, at))
 }
 
+/// What went to the service for a token of a confidential container group.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// The exact runtime data.
+    pub runtime_data: &'a [u8],
+    /// The nonce, as its decimal text.
+    pub nonce: &'a str,
+    /// Whether the token must also repeat the runtime data as JSON, value for value. A service may write numbers
+    /// otherwise than they were sent: for runtime data of one's own making.
+    pub repeated: bool,
+}
+
+/// Whether an authentic token, in the shape of a confidential container group, is the answer to what was sent: the
+/// report is about this runtime data (J9), the nonce is there (J10), and the data is repeated (J12). Says nothing about
+/// the guest: see [`appraise_aci`].
+///
+/// # Errors
+///
+/// [`Rejected`] with every check's outcome.
+pub fn is_about(verified: Verified<Claims>, sent: &Sent<'_>) -> Result<Verified<Claims>, Rejected> {
+    let at = verified.at();
+    let (Claims(claims), mut findings, trust) = verified.into_parts();
+    let subject = claims::Subject::aci(claims, &AciExpectations::of_nobody(sent));
+    let asked = |id: &str| matches!(id, "J9" | "J10") || (id == "J12" && sent.repeated);
+    let rows = claims::CHECKS.iter().filter(|row| asked(row.check.id));
+    findings.extend(rows.flat_map(|row| check::run(std::slice::from_ref(row), &subject)));
+    Ok(Verified::new(Claims(subject.token), check::judge(findings, trust)?, trust, at))
+}
+
 /// Holds the claims of an authentic token, in the shape of a confidential VM, against what is expected. A
 /// token of a container group fails here, whatever it says.
 ///

@@ -1,8 +1,8 @@
 //! What a token says.
 
 use attestation::maa::{
-    AciExpectations, CvmExpectations, GuestExpectations, UvmExpectations, appraise_aci,
-    appraise_cvm,
+    AciExpectations, CvmExpectations, GuestExpectations, Sent, UvmExpectations, appraise_aci,
+    appraise_cvm, is_about,
 };
 use attestation::policy::{Hex, MinimumTcb, Never};
 use attestation::{Expect, Outcome};
@@ -288,4 +288,31 @@ pub(crate) fn a_minimum_of_fmc_is_met_by_no_token() {
     let mut expected = expected_aci();
     expected.guest.minimum_tcb = Expect::Value(MinimumTcb { fmc: 1, ..MinimumTcb::default() });
     assert_eq!(aci_refused(&aci(), &expected), ["J8.T2"]);
+}
+
+/// Whoever asked for a token holds it against what was sent, and leaves the guest to its readers.
+#[test]
+fn a_token_answers_what_was_sent_whoever_the_guest_is() {
+    let debugged = with(aci(), "/x-ms-sevsnpvm-is-debuggable", json!(true));
+    let elsewhere = with(aci(), "/x-ms-compliance-status", json!("azure-signed-katacc-uvm"));
+    let sent = Sent { runtime_data: RUNTIME, nonce: "73949", repeated: true };
+    let about = |claims: &Value, sent: &Sent<'_>| {
+        let verified = verified(&mint().token(claims)).unwrap();
+        is_about(verified, sent).map(|_| ()).map_err(|rejected| failures(&rejected))
+    };
+    for claims in [aci(), debugged, elsewhere] {
+        assert_eq!(about(&claims, &sent), Ok(()));
+    }
+    let rewritten = with(aci(), "/x-ms-runtime/more", json!(1));
+    let other = with(aci(), "/x-ms-sevsnpvm-reportdata", json!("00".repeat(64)));
+    let silent = with(aci(), "/nonce", Value::Null);
+    for (claims, failed) in [(&rewritten, "J12"), (&other, "J9"), (&silent, "J10")] {
+        assert_eq!(about(claims, &sent), Err(vec![failed]));
+    }
+    assert_eq!(about(&aci(), &Sent { nonce: "73950", ..sent }), Err(vec!["J10"]));
+    assert_eq!(about(&aci(), &Sent { nonce: "", ..sent }), Err(vec!["J10"]));
+    assert_eq!(about(&aci(), &Sent { runtime_data: b"{}", ..sent }), Err(vec!["J9", "J12"]));
+    let bytes = Sent { repeated: false, ..sent };
+    assert_eq!(about(&rewritten, &bytes), Ok(()));
+    assert_eq!(about(&other, &bytes), Err(vec!["J9"]));
 }

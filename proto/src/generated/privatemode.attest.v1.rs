@@ -212,7 +212,7 @@ pub struct TokenReply {
     /// MAA's JWT; empty if MAA gave none.
     #[prost(string, tag = "3")]
     pub token: ::prost::alloc::string::String,
-    /// Why there is no token; empty if there is one. Names the party and its status.
+    /// Why there is no token; empty if there is one: the cause alone, such as `<body>: http response status equal to …`.
     #[prost(string, tag = "4")]
     pub failure: ::prost::alloc::string::String,
     /// The instance that was asked, as https URL.
@@ -262,7 +262,7 @@ pub enum TokenFailure {
     Refused = 3,
     /// 429.
     Throttled = 4,
-    /// A 5xx.
+    /// A 5xx; without a status: the keys that it signs with could not be had.
     ServerError = 5,
     /// An answer that is none.
     BadAnswer = 6,

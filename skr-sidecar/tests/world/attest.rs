@@ -8,7 +8,7 @@ use proto::attest::attest_server::{Attest, AttestServer};
 use proto::attest::token_request::Runtime;
 use proto::attest::{
     CompatibleReportReply, CompatibleReportRequest, EvidenceReply, EvidenceRequest,
-    ProveChannelsReply, ProveChannelsRequest, TokenReply, TokenRequest,
+    ProveChannelsReply, ProveChannelsRequest, TokenFailure, TokenReply, TokenRequest,
 };
 use serde_json::json;
 use tokio::net::UnixListener;
@@ -23,8 +23,8 @@ pub(crate) enum Mood {
     Good,
     /// Every call fails like this.
     Fails(Status),
-    /// No token, for this reason.
-    NoToken(&'static str),
+    /// No token, of this kind, with MAA's status, for this reason.
+    NoToken(TokenFailure, u32, &'static str),
     /// No call is answered until it behaves otherwise.
     Stalls,
 }
@@ -80,7 +80,7 @@ impl FakeAttest {
         self.stalled.subscribe().wait_for(|stalled| *stalled == calls).await.unwrap();
     }
 
-    async fn mood(&self) -> Result<Option<&'static str>, Status> {
+    async fn mood(&self) -> Result<Option<TokenReply>, Status> {
         let mut moods = self.mood.subscribe();
         if matches!(*moods.borrow(), Mood::Stalls) {
             self.stalled.send_modify(|stalled| *stalled += 1);
@@ -90,7 +90,12 @@ impl FakeAttest {
         let mood = moods.borrow().clone();
         match mood {
             Mood::Good | Mood::Stalls => Ok(None),
-            Mood::NoToken(why) => Ok(Some(why)),
+            Mood::NoToken(kind, failure_status, why) => Ok(Some(TokenReply {
+                failure: why.to_owned(),
+                failure_kind: kind.into(),
+                failure_status,
+                ..Default::default()
+            })),
             Mood::Fails(status) => Err(status),
         }
     }
@@ -129,12 +134,9 @@ impl Attest for FakeAttest {
             }
             _ => json!({}),
         };
-        let mut reply = TokenReply::default();
-        match self.mood().await? {
-            None => reply.token = format!("e30.{}.AA", to_b64u(claims.to_string().as_bytes())),
-            Some(why) => reply.failure = why.to_owned(),
-        }
-        Ok(Response::new(reply))
+        let token = format!("e30.{}.AA", to_b64u(claims.to_string().as_bytes()));
+        let good = || TokenReply { token, ..Default::default() };
+        Ok(Response::new(self.mood().await?.unwrap_or_else(good)))
     }
 
     async fn get_compatible_report(
