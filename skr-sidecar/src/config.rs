@@ -10,6 +10,7 @@ use crate::host::{Host, HttpsUrl};
 use crate::identity::{ClientId, Endpoint};
 use crate::kid::KeyId;
 use crate::reserved::Reserved;
+use crate::strict::Statuses;
 use crate::vault_hosts::HostList;
 
 /// The table of variables.
@@ -64,6 +65,11 @@ pub(crate) const VARS: &[Var] = &[
         None,
         "The TLS key of TLS_MODE=released in KEY_VAULT_URL, name or name/version: RSA, or EC on P-256 or P-384. It signs handshakes, is used inside this role only, and no route hands it out.",
     ),
+    measured(
+        "SKR_STATUS",
+        Some("reference"),
+        "`reference`: HTTP statuses as callers of Microsoft's sidecar know them. `strict`: 502, 503 and 504 where a party failed, is busy or late.",
+    ),
     roots::VAR,
 ];
 
@@ -90,6 +96,8 @@ pub struct Config {
     pub(crate) client_id: Option<ClientId>,
     /// Keys of the vault that are used in this process only.
     pub(crate) reserved: Reserved,
+    /// Which statuses failures have over HTTP.
+    pub(crate) statuses: Statuses,
     /// Whom to believe.
     pub(crate) roots: Roots,
 }
@@ -107,6 +115,7 @@ impl Config {
         let client_id = env.optional("AZURE_CLIENT_ID");
         let owner = env.optional::<KeyId>("OWNER_KID");
         let tls = env.optional::<KeyId>("TLS_KID");
+        let statuses = env.parse("SKR_STATUS");
         let roots = Roots::read(env);
         for (name, kid) in [("OWNER_KID", &owner), ("TLS_KID", &tls)] {
             if kid.is_some() && vault.is_none() {
@@ -134,6 +143,7 @@ impl Config {
             identity_endpoint: identity_endpoint?,
             client_id,
             reserved: Reserved { owner, tls },
+            statuses: statuses?,
             roots: roots?,
         })
     }

@@ -1,7 +1,8 @@
 //! What callers are told: which status a failure has, and its text. The one place that decides it.
 //!
 //! Over HTTP the statuses are those that callers of the reference implementation know (contract `skr.md`
-//! part 1.1): 403 for nearly all that fails once a request is read. Over gRPC they tell the parties apart.
+//! part 1.1): 403 for nearly all that fails once a request is read; `strict` has others. Over gRPC they tell the parties
+//! apart.
 
 use std::error::Error as StdError;
 
@@ -218,7 +219,7 @@ fn of_refusal(status: StatusCode) -> Code {
 }
 
 /// Whether the party may answer otherwise a little later.
-fn may_pass(status: StatusCode) -> bool {
+pub(crate) fn may_pass(status: StatusCode) -> bool {
     status.is_server_error()
         || status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT

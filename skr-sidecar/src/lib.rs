@@ -26,6 +26,7 @@ pub mod reference;
 mod release;
 mod reserved;
 mod secret;
+mod strict;
 mod tls;
 mod vault;
 mod vault_hosts;
@@ -95,7 +96,7 @@ impl Role for SkrSidecar {
         let owner = owner.map(|kid| Held::start(releases.clone(), kid, OwnerKey::new));
         let tls = config.reserved.tls.clone().map(|kid| TlsKeys::start(releases.clone(), kid));
         let services = Services { info, releases: releases.clone(), owner, tls };
-        let routes = Routes { attest, releases, maa: config.maa };
+        let routes = Routes { attest, releases, maa: config.maa, statuses: config.statuses };
         let routes = Arc::new(routes);
         let answer = move |request| {
             let routes = routes.clone();

@@ -46,6 +46,8 @@ async fn every_variable_that_it_reads_is_measured() {
         ("SKR_VAULT_HOSTS", "a.test"),
         ("SKR_IDENTITY_ENDPOINT", "http://127.0.0.1:1"),
         ("AZURE_CLIENT_ID", "a-b"),
+        ("SKR_STATUS", "strict"),
+        ("SKR_LISTEN", "off"),
     ] {
         assert_ne!(digest(&[(name, value)]).await, base, "{name}");
     }
@@ -65,6 +67,7 @@ async fn every_mistake_is_reported_at_once() {
         ("OWNER_KID", "keys/owner/1"),
         ("TLS_KID", "https://v.vault.azure.net/keys/tls"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("SKR_STATUS", "loose"),
         ("SKR_VAULT_HOST", "a.test"),
     ];
     let environment: Environment = wrong.iter().copied().collect();
@@ -77,6 +80,13 @@ async fn every_mistake_is_reported_at_once() {
         assert!(wrong.iter().any(|(name, _)| *name == var.name), "no wrong value of {}", var.name);
     }
     assert!(problems.contains("SKR_VAULT_HOST is not a variable of this role"), "{problems}");
+}
+
+#[tokio::test]
+async fn one_protocol_at_least_is_answered() {
+    let off: Environment = [("SKR_LISTEN", "off"), ("SKR_HTTP_LISTEN", "off")].into_iter().collect();
+    let problems = Process::embedded::<SkrSidecar>(&off).await.err().unwrap().to_string();
+    assert!(problems.contains("nothing would be answered"), "{problems}");
 }
 
 /// A reserved key is one of the owner's vault, and has one purpose.

@@ -86,6 +86,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("ATTEST_AZURE_CACHE_API_VERSION", "the only one"),
     ("ATTEST_AZURE_CACHE_CLIENT_ID", "the one of Azure's container groups"),
     ("SKR_VAULT_HOSTS", "Azure's vaults are allowed by their domain"),
+    ("SKR_STATUS", "callers of the reference know its statuses"),
     ("SSL_CERT_FILE", "the public web's authorities are believed"),
     ("TLS_CERT_FILE", "the key is made in the group"),
     ("TLS_CERT_ROTATION", "half of a certificate's life is right"),
