@@ -66,8 +66,11 @@ impl KeysError {
 #[derive(Clone)]
 pub(crate) struct Keys {
     outbound: Outbound,
-    kept: Arc<Lock<VecDeque<(Url, Arc<Place>)>>>,
+    kept: Arc<Lock<Places>>,
 }
+
+/// The instance that was asked for last stands first.
+type Places = VecDeque<(Url, Arc<Place>)>;
 
 /// One instance's set. Held while it is fetched.
 type Place = Mutex<Option<Kept>>;

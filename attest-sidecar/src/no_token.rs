@@ -97,7 +97,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             excerpt: "words".to_owned(),
             retry_after: retry_after.map(Duration::from_secs),
-            request_id: Some("id-1".to_owned()),
+            request_id: Some("id-1".into()),
         })
     }
 

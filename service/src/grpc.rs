@@ -65,3 +65,61 @@ pub async fn serve(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::{Code, Request, Response, Status};
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_health::pb::health_server::{Health, HealthServer};
+    use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+    use super::*;
+
+    /// A service whose handler has a mistake.
+    struct Panics;
+
+    #[tonic::async_trait]
+    impl Health for Panics {
+        async fn check(
+            &self,
+            request: Request<HealthCheckRequest>,
+        ) -> Result<Response<HealthCheckResponse>, Status> {
+            assert_ne!(request.get_ref().service, "panic", "on purpose");
+            let status = ServingStatus::Serving.into();
+            Ok(Response::new(HealthCheckResponse { status }))
+        }
+
+        type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+        async fn watch(
+            &self,
+            _: Request<HealthCheckRequest>,
+        ) -> Result<Response<Self::WatchStream>, Status> {
+            Ok(Response::new(tokio_stream::empty()))
+        }
+    }
+
+    /// A mistake in one handler is told to its caller, and the process answers on.
+    #[tokio::test]
+    async fn a_handler_that_panics_ends_its_call_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let local: Local = format!("unix:{}/s", folder.path().display()).parse().unwrap();
+        let listener = Listener::bind(local.address()).await.unwrap();
+        let (shutdown, router) =
+            (Shutdown::default(), server().add_service(HealthServer::new(Panics)));
+        let stop = shutdown.clone();
+        let served = tokio::spawn(async move { serve(router, listener, &stop).await });
+        let ask = async |service: &str| {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            HealthClient::new(channel(&local)).check(request).await
+        };
+        for _ in 0..3 {
+            let failed = ask("panic").await.unwrap_err();
+            assert_ne!(failed.code(), Code::Ok);
+            assert!(ask("").await.is_ok());
+        }
+        shutdown.fire();
+        tokio::time::timeout(Duration::from_secs(10), served).await.unwrap().unwrap().unwrap();
+    }
+}

@@ -147,7 +147,7 @@ pub enum OutboundError {
         /// How long it asks to wait.
         retry_after: Option<Duration>,
         /// What it calls this request: visible ASCII.
-        request_id: Option<String>,
+        request_id: Option<Box<str>>,
     },
 }
 
@@ -290,10 +290,10 @@ fn pause(value: &str, now: u64) -> Option<Duration> {
     seconds.map(Duration::from_secs)
 }
 
-fn request_id(value: &str) -> Option<String> {
+fn request_id(value: &str) -> Option<Box<str>> {
     let fits = (1..=LONGEST_REQUEST_ID).contains(&value.len());
     let visible = value.bytes().all(|byte| byte.is_ascii_graphic());
-    (fits && visible).then(|| value.to_owned())
+    (fits && visible).then(|| value.into())
 }
 
 #[cfg(test)]

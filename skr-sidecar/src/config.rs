@@ -12,6 +12,7 @@ use crate::kid::KeyId;
 use crate::reserved::Reserved;
 use crate::strict::Statuses;
 use crate::vault_hosts::HostList;
+use crate::wrapping_key::Wrap;
 
 /// The table of variables.
 pub(crate) const VARS: &[Var] = &[
@@ -44,6 +45,11 @@ pub(crate) const VARS: &[Var] = &[
         "SKR_VAULT_HOSTS",
         None,
         "Vaults outside Azure's own domains that may get the identity's token: host or host:port, separated by commas.",
+    ),
+    measured(
+        "SKR_WRAP",
+        Some("RSA_AES_KEY_WRAP_256"),
+        "How vaults are asked to wrap released keys: RSA_AES_KEY_WRAP_256 or RSA_AES_KEY_WRAP_384. An answer by another mechanism is refused.",
     ),
     measured(
         "SKR_IDENTITY_ENDPOINT",
@@ -90,6 +96,8 @@ pub struct Config {
     pub(crate) maa: Option<Host>,
     /// Vaults outside Azure's domains that may get the identity's token.
     pub(crate) vault_hosts: Vec<Host>,
+    /// How released keys are wrapped.
+    pub(crate) wrap: Wrap,
     /// Where the identity's token comes from.
     pub(crate) identity_endpoint: Endpoint,
     /// Whose token.
@@ -111,6 +119,7 @@ impl Config {
         let vault = env.optional("KEY_VAULT_URL").map(|HttpsUrl(host)| host);
         let maa = env.optional("MAA_ENDPOINT").map(|HttpsUrl(host)| host);
         let vault_hosts = env.optional("SKR_VAULT_HOSTS").unwrap_or_default();
+        let wrap = env.parse("SKR_WRAP");
         let identity_endpoint = env.parse("SKR_IDENTITY_ENDPOINT");
         let client_id = env.optional("AZURE_CLIENT_ID");
         let owner = env.optional::<KeyId>("OWNER_KID");
@@ -140,6 +149,7 @@ impl Config {
             vault,
             maa,
             vault_hosts,
+            wrap: wrap?,
             identity_endpoint: identity_endpoint?,
             client_id,
             reserved: Reserved { owner, tls },

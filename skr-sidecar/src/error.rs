@@ -5,6 +5,7 @@
 //! apart.
 
 use std::error::Error as StdError;
+use std::num::ParseIntError;
 
 use http::StatusCode;
 use proto::attest::TokenFailure;
@@ -20,7 +21,7 @@ use crate::key::KeyError;
 use crate::owner::OwnerError;
 use crate::release::ReleaseError;
 use crate::tls::TlsError;
-use crate::vault::VaultError;
+use crate::vault::{AnswerError, VaultError};
 
 /// Stands in the text of every failure over HTTP, between what failed and why.
 pub(crate) const HELP: &str =
@@ -39,6 +40,12 @@ pub(crate) enum Error {
     /// The runtime data is not base64.
     #[error("decoding base64-encoded runtime data of request failed")]
     RuntimeData(#[from] NotBase64),
+    /// The expected release policy is not base64.
+    #[error("decoding base64-encoded release policy of request failed")]
+    ReleasePolicy(#[source] NotBase64),
+    /// The time that a key may be kept is no number of seconds.
+    #[error("cache_seconds of request must be a text of digits, such as \"60\"")]
+    CacheSeconds(#[from] ParseIntError),
     /// `/attest/raw` has no report.
     #[error("failure to fetch attestation report hex")]
     Raw(#[source] AttestError),
@@ -75,7 +82,9 @@ pub(crate) struct Status {
 pub(crate) fn status(error: &Error) -> Status {
     let (http, grpc) = match error {
         Error::Request(error) => of_request(error),
-        Error::RuntimeData(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        Error::RuntimeData(_) | Error::ReleasePolicy(_) | Error::CacheSeconds(_) => {
+            (StatusCode::BAD_REQUEST, Code::InvalidArgument)
+        }
         Error::Combined(error) => (StatusCode::INTERNAL_SERVER_ERROR, of_attest(error)),
         Error::Raw(error) | Error::Maa(error) => (StatusCode::FORBIDDEN, of_attest(error)),
         Error::MaaHost(_) => (StatusCode::FORBIDDEN, Code::InvalidArgument),
@@ -133,6 +142,7 @@ fn of_release(error: &ReleaseError) -> Code {
         | ReleaseError::VaultHost(_)
         | ReleaseError::NoVault
         | ReleaseError::MaaHost(_)
+        | ReleaseError::Policy
         | ReleaseError::AccessToken(_) => Code::InvalidArgument,
         ReleaseError::VaultNotTrusted(_) => Code::FailedPrecondition,
         ReleaseError::WrappingKey(_) | ReleaseError::Interrupted => Code::Unavailable,
@@ -189,6 +199,7 @@ fn of_identity(error: &IdentityError) -> Code {
         IdentityError::Refused { status, .. } if may_pass(*status) => Code::Unavailable,
         IdentityError::Refused { .. } => Code::FailedPrecondition,
         IdentityError::NoToken | IdentityError::Token(_) => Code::Internal,
+        IdentityError::Interrupted => Code::Unavailable,
     }
 }
 
@@ -196,6 +207,7 @@ fn of_vault(error: &VaultError) -> Code {
     match error {
         VaultError::Call(error) => of_outbound(error),
         VaultError::Refused { status, .. } => of_refusal(*status),
+        VaultError::Answer(AnswerError::Policy) => Code::FailedPrecondition,
         VaultError::Answer(_) => Code::Internal,
     }
 }
@@ -251,9 +263,9 @@ fn causes(error: &Error) -> String {
 mod tests {
     use super::*;
 
-    fn refused(status: StatusCode) -> VaultError {
+    fn refused(status: StatusCode) -> Box<VaultError> {
         let excerpt = "words".to_owned();
-        VaultError::Refused { status, excerpt, retry_after: None, request_id: None }
+        Box::new(VaultError::Refused { status, excerpt, retry_after: None, request_id: None })
     }
 
     fn of_release_error(error: ReleaseError) -> (u16, Code) {
@@ -353,7 +365,7 @@ mod tests {
         let excerpt = "ä".repeat(4000);
         let kid = "k".parse().expect("a kid");
         let (status, retry_after, request_id) = (StatusCode::FORBIDDEN, None, None);
-        let source = VaultError::Refused { status, excerpt, retry_after, request_id };
+        let source = VaultError::Refused { status, excerpt, retry_after, request_id }.into();
         let error = Error::Release(ReleaseError::Vault { kid, source });
         assert!((2990..=LONGEST_GRPC_TEXT).contains(&grpc_status(&error).message().len()));
     }

@@ -23,8 +23,8 @@ use crate::owner::{OwnerError, OwnerKey};
 use crate::release::{self, Releases};
 use crate::tls::{TlsError, TlsKeys};
 
-/// The longest request, in bytes: three names.
-const LONGEST_REQUEST: usize = 16 * 1024;
+/// The longest request, in bytes: names, and a release policy.
+const LONGEST_REQUEST: usize = 64 * 1024;
 
 /// How long a signature of the owner may wait for the key: a moment after the start, it is not released yet.
 const OWNER: Duration = Duration::from_secs(8);
@@ -109,9 +109,16 @@ impl Skr for Keys {
         &self,
         request: Request<ReleaseKeyRequest>,
     ) -> Result<Response<ReleaseKeyReply>, Status> {
-        let ReleaseKeyRequest { kid, vault, maa, .. } = request.into_inner();
-        let access_token = Zeroizing::default();
-        let request = release::Request { kid: &kid, vault: &vault, maa: &maa, access_token };
+        let ReleaseKeyRequest { kid, vault, maa, release_policy, cache_seconds } =
+            request.into_inner();
+        let request = release::Request {
+            kid: &kid,
+            vault: &vault,
+            maa: &maa,
+            access_token: Zeroizing::default(),
+            policy: &release_policy,
+            keep: Duration::from_secs(cache_seconds.into()),
+        };
         let released = self.releases.release(request).await;
         let reply = released.map(|jwk| ReleaseKeyReply { jwk: jwk.into_bytes() });
         answer("ReleaseKey", reply.map_err(Error::Release))

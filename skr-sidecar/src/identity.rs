@@ -108,7 +108,7 @@ pub(crate) enum IdentityError {
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
         /// What it calls the request.
-        request_id: Option<String>,
+        request_id: Option<Box<str>>,
     },
     /// The answer holds no token.
     #[error("the identity service answered without an access token")]
@@ -116,6 +116,17 @@ pub(crate) enum IdentityError {
     /// The answer's token cannot be used.
     #[error("the identity service answered with something else than a token")]
     Token(#[source] NotABearer),
+    /// The task that asked has ended early.
+    #[error("asking for an authentication token was interrupted: try again")]
+    Interrupted,
+}
+
+/// A token, and for how long it is good from now on.
+pub(crate) struct Issued {
+    /// The token.
+    pub(crate) bearer: Bearer,
+    /// Zero where its issuer does not say.
+    pub(crate) expires_in: Duration,
 }
 
 impl Identity {
@@ -130,8 +141,8 @@ impl Identity {
         Self { endpoint, client_id, service, pauses }
     }
 
-    /// A token for `resource`.
-    pub(crate) async fn token(&self, resource: &str) -> Result<Bearer, IdentityError> {
+    /// A token for `resource`, as long as the service has it live.
+    pub(crate) async fn token(&self, resource: &str) -> Result<Issued, IdentityError> {
         let call = self.call(resource);
         let asking = (|| self.service.once(&call))
             .retry(self.pauses)
@@ -171,18 +182,36 @@ fn asked_pause(error: &OutboundError) -> Duration {
     }
 }
 
-fn read(answer: Answer) -> Result<Bearer, IdentityError> {
+fn read(answer: Answer) -> Result<Issued, IdentityError> {
     #[derive(Deserialize)]
     struct Token<'a> {
         #[serde(borrow)]
         access_token: &'a str,
+        #[serde(default)]
+        expires_in: Option<Seconds>,
     }
 
     // A token has no character that JSON would escape, so it can be borrowed.
-    let token = serde_json::from_slice::<Token<'_>>(&answer.body)
-        .map(|token| Zeroizing::new(token.access_token.to_owned()));
+    let token = serde_json::from_slice::<Token<'_>>(&answer.body).map(|token| {
+        let Seconds(life) = token.expires_in.unwrap_or_default();
+        (Zeroizing::new(token.access_token.to_owned()), life)
+    });
     secret::wipe(answer.body);
-    Bearer::new(token.map_err(|_| IdentityError::NoToken)?).map_err(IdentityError::Token)
+    let (token, life) = token.map_err(|_| IdentityError::NoToken)?;
+    let bearer = Bearer::new(token).map_err(IdentityError::Token)?;
+    Ok(Issued { bearer, expires_in: Duration::from_secs(life) })
+}
+
+/// Seconds, which some issuers write as a number and some as a text. What is neither says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "serde_json::Value")]
+pub(crate) struct Seconds(pub(crate) u64);
+
+impl From<serde_json::Value> for Seconds {
+    fn from(value: serde_json::Value) -> Self {
+        let text = value.as_str().and_then(|text| text.parse().ok());
+        Self(value.as_u64().or(text).unwrap_or_default())
+    }
 }
 
 impl From<OutboundError> for IdentityError {
@@ -236,6 +265,15 @@ mod tests {
         assert_eq!(call.headers["metadata"], "true");
         let call = of("a-1".parse().ok()).call("https://vault.azure.net");
         assert_eq!(call.url.as_str(), format!("{url}&client_id=a-1"));
+    }
+
+    #[test]
+    fn a_life_is_a_number_or_a_text_or_unknown() {
+        for (json, seconds) in
+            [("3599", 3599), ("\"3599\"", 3599), ("-1", 0), ("\"x\"", 0), ("null", 0), ("{}", 0)]
+        {
+            assert_eq!(serde_json::from_str::<Seconds>(json).unwrap(), Seconds(seconds), "{json}");
+        }
     }
 
     #[test]

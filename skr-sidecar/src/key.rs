@@ -76,6 +76,11 @@ impl Jwk {
         std::str::from_utf8(&self.0).expect("JSON is written as UTF-8")
     }
 
+    /// The same key once more, zeroed like this one.
+    pub(crate) fn copy(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     /// The JSON text's bytes, for a message that takes them over. They are not zeroed any more.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         std::mem::take(&mut *self.0)

@@ -2,13 +2,15 @@
 //! HTTP API of Microsoft's sidecar beside it.
 //!
 //! A request goes from `http` or `grpc` to `release`, which asks, in this order, the `pool` for a wrapping key,
-//! `attest` and `identity` for tokens, the `vault` for the wrapped key, and makes a `key` of it. `error` decides
+//! `attest` and `bearers` for tokens, the `vault` for the wrapped key, and makes a `key` of it. `error` decides
 //! what a caller is told if any of that fails.
 //!
 //! This role must not know the SNP device, certificate sources or MAA (`attest-sidecar` owns them), nor what a
 //! key that it hands out is for.
 
 mod attest;
+mod bearers;
+mod cached_keys;
 mod child;
 mod config;
 mod doors;
@@ -44,6 +46,8 @@ use service::{BoxError, Identity as ProcessIdentity, Process, Role};
 pub use config::Config;
 
 use crate::attest::Attest;
+use crate::bearers::Bearers;
+use crate::cached_keys::CachedKeys;
 use crate::grpc::Services;
 use crate::held::Held;
 use crate::http::Routes;
@@ -134,11 +138,12 @@ fn releases(config: &Config, attest: Attest) -> Releases {
     let endpoint = config.identity_endpoint.clone();
     Releases {
         attest,
-        identity: Identity::new(endpoint, config.client_id.clone(), &config.roots),
-        vault: Vault::new(config.roots.clone()),
+        bearers: Bearers::new(Identity::new(endpoint, config.client_id.clone(), &config.roots)),
+        vault: Vault::new(config.roots.clone(), config.wrap),
         trusted: VaultHosts::new(configured),
         defaults: Defaults { vault: config.vault.clone(), maa: config.maa.clone() },
         reserved: config.reserved.clone(),
+        cached: CachedKeys::default(),
         keys: WrappingKeys::start(),
         turns: Turns::default(),
     }

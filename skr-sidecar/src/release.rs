@@ -6,21 +6,27 @@
 //!
 //! Must not know who asked, by which protocol, or how an error is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use attestation::crypto::sha256;
+use attestation::json;
+use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::attest::{Attest, AttestError};
+use crate::attest::{Attest, AttestError, Token};
+use crate::bearers::{Bearers, Lent};
+use crate::cached_keys::{self, CachedKeys};
 use crate::host::{Host, NotAHost};
-use crate::identity::{Identity, IdentityError};
+use crate::identity::IdentityError;
 use crate::key::{Jwk, KeyError, Published};
 use crate::kid::{KeyId, NotAKeyId};
 use crate::pool::{Stopped, WrappingKeys};
 use crate::reserved::Reserved;
 use crate::secret::{Bearer, NotABearer};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Released, Vault, VaultError, Wanted};
 use crate::vault_hosts::VaultHosts;
 use crate::wrapping_key::UnwrapError;
 
@@ -37,8 +43,8 @@ const DEADLINE: Duration = Duration::from_secs(50);
 pub(crate) struct Releases {
     /// `attest-sidecar`.
     pub(crate) attest: Attest,
-    /// The group's identity.
-    pub(crate) identity: Identity,
+    /// Tokens of the group's identity.
+    pub(crate) bearers: Bearers,
     /// Any vault.
     pub(crate) vault: Vault,
     /// Who may be given the identity's token.
@@ -47,6 +53,8 @@ pub(crate) struct Releases {
     pub(crate) defaults: Defaults,
     /// Keys that no caller gets.
     pub(crate) reserved: Reserved,
+    /// Keys that callers had kept.
+    pub(crate) cached: CachedKeys,
     /// Wrapping keys.
     pub(crate) keys: WrappingKeys,
     /// Turns.
@@ -63,6 +71,7 @@ pub(crate) struct Defaults {
 }
 
 /// A request, as a caller writes it. An empty text stands for the default.
+#[derive(Default)]
 pub(crate) struct Request<'a> {
     /// `name` or `name/version`.
     pub(crate) kid: &'a str,
@@ -72,6 +81,10 @@ pub(crate) struct Request<'a> {
     pub(crate) maa: &'a str,
     /// The caller's own access token for the vault; empty for the group's identity.
     pub(crate) access_token: Zeroizing<String>,
+    /// The release policy that the key is expected to have, JSON; empty: any.
+    pub(crate) policy: &'a [u8],
+    /// How long the key may be kept to answer the same request again, up to a bound; zero: not at all.
+    pub(crate) keep: Duration,
 }
 
 /// A request, read.
@@ -79,13 +92,14 @@ struct Order {
     kid: KeyId,
     vault: Host,
     maa: Option<Host>,
+    policy: Option<Value>,
     credential: Credential,
 }
 
 /// With whose right a key is asked for.
 enum Credential {
     /// The caller's own. Where it goes is the caller's business.
-    Callers(Bearer),
+    Callers(Arc<Bearer>),
     /// The group's, for this resource.
     Groups(&'static str),
 }
@@ -121,6 +135,9 @@ pub(crate) enum ReleaseError {
     /// The MAA instance's host is none.
     #[error("the MAA endpoint's host cannot be used")]
     MaaHost(#[source] NotAHost),
+    /// The release policy that is expected is none.
+    #[error("the release policy that is expected is not JSON, or has a member that stands twice")]
+    Policy,
     /// The caller's access token is none.
     #[error(transparent)]
     AccessToken(#[from] NotABearer),
@@ -132,14 +149,14 @@ pub(crate) enum ReleaseError {
     Attest(#[from] AttestError),
     /// There is no identity token.
     #[error("retrieving authentication token failed")]
-    Identity(#[from] IdentityError),
+    Identity(#[from] Arc<IdentityError>),
     /// The vault did not release.
     #[error("releasing the key {kid} failed")]
     Vault {
         /// Which key.
         kid: KeyId,
         /// Why.
-        source: VaultError,
+        source: Box<VaultError>,
     },
     /// What the vault released could not be unwrapped.
     #[error("releasing the key {kid} failed")]
@@ -160,12 +177,20 @@ pub(crate) enum ReleaseError {
 impl Releases {
     /// Releases a key. Dropping the future gives up the release and its turn.
     pub(crate) async fn release(&self, request: Request<'_>) -> Result<Jwk, ReleaseError> {
+        let (keep, policy) = (request.keep, request.policy);
+        let policy_sha256 = (!policy.is_empty()).then(|| sha256(policy));
         let order = self.read(request)?;
         // By name, whichever vault and version the request names: a vault has more than one host name.
         if self.reserved.holds(&order.kid) {
             return Err(ReleaseError::Reserved);
         }
-        self.in_turn(order, Jwk::new).await
+        if keep.is_zero() || matches!(order.credential, Credential::Callers(_)) {
+            return self.in_turn(order, Jwk::new).await;
+        }
+        let (vault, kid, maa) = (order.vault.clone(), order.kid.clone(), order.maa.clone());
+        let id = cached_keys::Id { vault, kid, maa, policy_sha256 };
+        let kept = self.cached.get(id, keep, self.in_turn(order, Jwk::new));
+        timeout(TURN + DEADLINE, kept).await.map_err(|_| ReleaseError::TimedOut)?
     }
 
     /// Releases a key of the configured vault for this process itself. `form` makes of it what may be kept.
@@ -175,8 +200,7 @@ impl Releases {
         form: fn(&Published, &[u8]) -> Result<T, KeyError>,
     ) -> Result<T, ReleaseError> {
         let kid = kid.to_string();
-        let access_token = Zeroizing::default();
-        let order = self.read(Request { kid: &kid, vault: "", maa: "", access_token })?;
+        let order = self.read(Request { kid: &kid, ..Request::default() })?;
         self.in_turn(order, form).await
     }
 
@@ -190,21 +214,23 @@ impl Releases {
     }
 
     fn read(&self, request: Request<'_>) -> Result<Order, ReleaseError> {
-        let Request { kid, vault, maa, access_token } = request;
+        let Request { kid, vault, maa, access_token, policy, keep: _ } = request;
         let kid = kid.parse()?;
         let vault = host_or(vault, self.defaults.vault.as_ref())
             .map_err(ReleaseError::VaultHost)?
             .ok_or(ReleaseError::NoVault)?;
         let maa = host_or(maa, self.defaults.maa.as_ref()).map_err(ReleaseError::MaaHost)?;
+        let policy = (!policy.is_empty()).then(|| json::parse(policy)).transpose();
+        let policy = policy.map_err(|_| ReleaseError::Policy)?;
         let credential = if access_token.is_empty() {
             let resource = self.trusted.resource(&vault);
             Credential::Groups(
                 resource.ok_or_else(|| ReleaseError::VaultNotTrusted(vault.clone()))?,
             )
         } else {
-            Credential::Callers(Bearer::new(access_token)?)
+            Credential::Callers(Arc::new(Bearer::new(access_token)?))
         };
-        Ok(Order { kid, vault, maa, credential })
+        Ok(Order { kid, vault, maa, policy, credential })
     }
 
     async fn fulfil<T: Send + 'static>(
@@ -212,22 +238,23 @@ impl Releases {
         order: Order,
         form: fn(&Published, &[u8]) -> Result<T, KeyError>,
     ) -> Result<T, ReleaseError> {
-        let Order { kid, vault, maa, credential } = order;
         let key = self.keys.take().await?;
-        let (target, bearer) = tokio::try_join!(
+        let maa = order.maa.as_ref();
+        let (target, lent) = tokio::try_join!(
             async {
-                let token = self.attest.release_token(key.modulus(), key.exponent(), maa.as_ref());
+                let token = self.attest.release_token(key.modulus(), key.exponent(), maa);
                 token.await.map_err(ReleaseError::from)
             },
-            self.bearer(credential),
+            self.lend(&order.credential),
         )?;
-        let released = self.vault.release(&vault, &kid, &target, &bearer).await;
-        let released =
-            released.map_err(|source| ReleaseError::Vault { kid: kid.clone(), source })?;
+        let released = self.released(&order, &target, lent).await;
+        let kid = order.kid;
+        let released = released
+            .map_err(|source| ReleaseError::Vault { kid: kid.clone(), source: source.into() })?;
         // An RSA private-key operation and the checks of a key are work for a thread of their own.
         tokio::task::spawn_blocking(move || {
             let secret = key
-                .recover(&released.wrapped)
+                .recover(&released.wrapped, released.by)
                 .map_err(|source| ReleaseError::Unwrap { kid, source })?;
             Ok(form(&released.published, &secret)?)
         })
@@ -235,10 +262,31 @@ impl Releases {
         .unwrap_or(Err(ReleaseError::Interrupted))
     }
 
-    async fn bearer(&self, credential: Credential) -> Result<Bearer, ReleaseError> {
+    /// What the vault answers. If it does not accept a token that was at hand already, the token may have been
+    /// withdrawn, and it is asked once more with a new one.
+    async fn released(
+        &self,
+        order: &Order,
+        target: &Token,
+        lent: Lent,
+    ) -> Result<Released, VaultError> {
+        let Order { kid, vault, policy, credential, .. } = order;
+        let wanted = Wanted { vault, kid, policy: policy.as_ref() };
+        let answer = self.vault.release(wanted, target, &lent.bearer).await;
+        let withdrawn = lent.was_kept && answer.as_ref().is_err_and(VaultError::is_unauthorized);
+        let (Credential::Groups(resource), true) = (credential, withdrawn) else { return answer };
+        self.bearers.forget(resource, &lent.bearer).await;
+        match self.bearers.lend(resource).await {
+            Ok(fresh) => self.vault.release(wanted, target, &fresh.bearer).await,
+            // The vault's word is the better one: it says what the caller has to look at.
+            Err(_) => answer,
+        }
+    }
+
+    async fn lend(&self, credential: &Credential) -> Result<Lent, ReleaseError> {
         match credential {
-            Credential::Callers(bearer) => Ok(bearer),
-            Credential::Groups(resource) => Ok(self.identity.token(resource).await?),
+            Credential::Callers(bearer) => Ok(Lent { bearer: bearer.clone(), was_kept: false }),
+            Credential::Groups(resource) => Ok(self.bearers.lend(resource).await?),
         }
     }
 }

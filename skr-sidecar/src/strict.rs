@@ -81,7 +81,11 @@ const fn only(status: StatusCode) -> Option<Head> {
 
 fn strict(error: &Error) -> Option<Head> {
     match error {
-        Error::Request(_) | Error::RuntimeData(_) | Error::MaaHost(_) => KNOWN,
+        Error::Request(_)
+        | Error::RuntimeData(_)
+        | Error::ReleasePolicy(_)
+        | Error::CacheSeconds(_)
+        | Error::MaaHost(_) => KNOWN,
         Error::Raw(error) | Error::Combined(error) | Error::Maa(error) => of_attest(error),
         Error::Release(error) => of_release(error),
         // Not told over HTTP.
@@ -101,6 +105,7 @@ fn of_release(error: &ReleaseError) -> Option<Head> {
         | ReleaseError::NoVault
         | ReleaseError::VaultNotTrusted(_)
         | ReleaseError::MaaHost(_)
+        | ReleaseError::Policy
         | ReleaseError::AccessToken(_) => KNOWN,
         ReleaseError::Attest(error) => of_attest(error),
         ReleaseError::Identity(error) => of_identity(error),
@@ -161,6 +166,7 @@ fn of_identity(error: &IdentityError) -> Option<Head> {
         IdentityError::Call(error) => of_outbound(error),
         IdentityError::Refused { status, retry_after, .. } => of_refusal(*status, *retry_after),
         IdentityError::NoToken | IdentityError::Token(_) => BAD_GATEWAY,
+        IdentityError::Interrupted => UNAVAILABLE,
     }
 }
 
@@ -219,6 +225,10 @@ mod tests {
         assert_eq!((head.status.as_u16(), seconds), (strict, retry_after), "{error:?}");
     }
 
+    fn vault(error: impl Into<VaultError>) -> Box<VaultError> {
+        Box::new(error.into())
+    }
+
     #[test]
     fn a_callers_mistakes_are_told_as_ever() {
         let host = || "https://a".parse::<crate::host::Host>().unwrap_err();
@@ -227,6 +237,8 @@ mod tests {
         told(Error::Request(RequestError::Broken), 400, 400, None);
         told(Error::Request(RequestError::Malformed(Malformed::Empty)), 400, 400, None);
         told(Error::RuntimeData(base64::decode("a").unwrap_err()), 400, 400, None);
+        told(Error::ReleasePolicy(base64::decode("a").unwrap_err()), 400, 400, None);
+        told(Error::CacheSeconds("x".parse::<u32>().unwrap_err()), 400, 400, None);
         told(Error::MaaHost(host()), 403, 403, None);
         for error in [
             ReleaseError::Kid("a/b/c".parse::<crate::kid::KeyId>().unwrap_err()),
@@ -235,6 +247,7 @@ mod tests {
             ReleaseError::NoVault,
             ReleaseError::VaultNotTrusted("v.test".parse().unwrap()),
             ReleaseError::MaaHost(host()),
+            ReleaseError::Policy,
             ReleaseError::AccessToken(NotABearer),
             ReleaseError::Key(KeyError::Type("oct-X".to_owned())),
             ReleaseError::Key(KeyError::Unfit("another")),
@@ -260,7 +273,7 @@ mod tests {
         let kid = || "k".parse().unwrap();
         for error in [
             ReleaseError::Unwrap { kid: kid(), source: UnwrapError::Length(1) },
-            ReleaseError::Vault { kid: kid(), source: AnswerError::NoRelease.into() },
+            ReleaseError::Vault { kid: kid(), source: vault(AnswerError::NoRelease) },
             ReleaseError::Key(KeyError::Rsa),
             ReleaseError::Key(KeyError::Ec),
             ReleaseError::Key(KeyError::OtherKey("n")),
@@ -300,7 +313,7 @@ mod tests {
     fn a_vault_is_told_by_what_it_did() {
         let of = |error: OutboundError| {
             let kid = "k".parse().unwrap();
-            Error::Release(ReleaseError::Vault { kid, source: error.into() })
+            Error::Release(ReleaseError::Vault { kid, source: vault(error) })
         };
         for (status, strict, retry_after) in REFUSALS {
             told(of(refusal(status, SEVEN)), 403, strict, retry_after);
@@ -313,7 +326,7 @@ mod tests {
 
     #[test]
     fn an_identity_service_is_told_by_what_it_did() {
-        let of = |error: IdentityError| Error::Release(ReleaseError::Identity(error));
+        let of = |error: IdentityError| Error::Release(ReleaseError::Identity(error.into()));
         for (status, strict, retry_after) in REFUSALS {
             told(of(refusal(status, SEVEN).into()), 403, strict, retry_after);
         }
@@ -321,6 +334,7 @@ mod tests {
             told(of(error.into()), 403, strict, None);
         }
         told(of(IdentityError::NoToken), 403, 502, None);
+        told(of(IdentityError::Interrupted), 403, 503, None);
         told(of(IdentityError::Token(NotABearer)), 403, 502, None);
     }
 

@@ -11,6 +11,7 @@ use attestation::encoding::to_b64u;
 use bytes::Bytes;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use service::clock;
 use service::outbound::{Call, Limits, Outbound, OutboundError, shown_request};
 use service::roots::Roots;
@@ -20,8 +21,8 @@ pub(crate) use answer::{AnswerError, Released};
 use crate::attest::Token;
 use crate::host::Host;
 use crate::kid::KeyId;
-use crate::secret::Bearer;
-use crate::wrapping_key;
+use crate::secret::{self, Bearer};
+use crate::wrapping_key::Wrap;
 
 const API_VERSION: &str = "7.4";
 
@@ -39,6 +40,7 @@ const LIMITS: Limits = Limits {
 pub(crate) struct Vault {
     outbound: Outbound,
     roots: Roots,
+    wrap: Wrap,
 }
 
 /// Why a vault released nothing.
@@ -60,11 +62,18 @@ pub(crate) enum VaultError {
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
         /// What it calls the request.
-        request_id: Option<String>,
+        request_id: Option<Box<str>>,
     },
     /// It answered, but not with a release that can be believed.
     #[error(transparent)]
     Answer(#[from] AnswerError),
+}
+
+impl VaultError {
+    /// Whether it did not accept the access token.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED)
+    }
 }
 
 impl From<OutboundError> for VaultError {
@@ -78,24 +87,35 @@ impl From<OutboundError> for VaultError {
     }
 }
 
-/// What the answer to a request must repeat.
+/// Which key is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    /// Whom was asked.
+pub(crate) struct Wanted<'a> {
+    /// Whom is asked.
     pub(crate) vault: &'a Host,
     /// For which key.
     pub(crate) kid: &'a KeyId,
+    /// The release policy that the key must have; `None`: any.
+    pub(crate) policy: Option<&'a Value>,
+}
+
+/// What the answer to a request must repeat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// Which key was asked for.
+    pub(crate) wanted: Wanted<'a>,
     /// With which nonce.
     pub(crate) nonce: &'a str,
+    /// Wrapped by which mechanism.
+    pub(crate) wrap: Wrap,
 }
 
 impl Vault {
-    /// A caller of vaults that believes `roots`, for TLS and for what a vault signs.
-    pub(crate) fn new(roots: Roots) -> Self {
-        Self { outbound: Outbound::new("the key vault", &roots, LIMITS), roots }
+    /// A caller of vaults that believes `roots`, for TLS and for what a vault signs, and has keys wrapped by `wrap`.
+    pub(crate) fn new(roots: Roots, wrap: Wrap) -> Self {
+        Self { outbound: Outbound::new("the key vault", &roots, LIMITS), roots, wrap }
     }
 
-    /// Asks `vault` to release a key to the group that `target` attests, wrapped for the key that `target`
+    /// Asks a vault to release a key to the group that `target` attests, wrapped for the key that `target`
     /// names. The caller has decided that `bearer` may go there.
     ///
     /// # Panics
@@ -103,16 +123,16 @@ impl Vault {
     /// The system has no random numbers.
     pub(crate) async fn release(
         &self,
-        vault: &Host,
-        kid: &KeyId,
+        wanted: Wanted<'_>,
         target: &Token,
         bearer: &Bearer,
     ) -> Result<Released, VaultError> {
         let nonce = nonce();
-        let call = call(vault, kid, target, &nonce, bearer);
-        let answer = self.outbound.repeatedly(&call).await?;
-        let asked = Asked { vault, kid, nonce: &nonce };
-        Ok(read(&answer.body, &asked, &self.roots, clock::unix_now())?)
+        let asked = Asked { wanted, nonce: &nonce, wrap: self.wrap };
+        let answer = self.outbound.repeatedly(&call(&asked, target, bearer)).await?;
+        let released = read(&answer.body, &asked, &self.roots, clock::unix_now());
+        secret::wipe(answer.body);
+        Ok(released?)
     }
 }
 
@@ -123,7 +143,7 @@ fn nonce() -> String {
     to_b64u(&nonce)
 }
 
-fn call(vault: &Host, kid: &KeyId, target: &Token, nonce: &str, bearer: &Bearer) -> Call {
+fn call(asked: &Asked<'_>, target: &Token, bearer: &Bearer) -> Call {
     #[derive(Serialize)]
     struct Request<'a> {
         target: &'a str,
@@ -131,10 +151,10 @@ fn call(vault: &Host, kid: &KeyId, target: &Token, nonce: &str, bearer: &Bearer)
         nonce: &'a str,
     }
 
-    let body = Request { target: &target.0, enc: wrapping_key::ENC, nonce };
-    let body = serde_json::to_vec(&body).expect("a struct of strings is JSON");
-    Call::post_json(kid.release_url(vault, API_VERSION), Bytes::from(body))
-        .header(header::AUTHORIZATION, bearer.header())
+    let Asked { wanted, nonce, wrap } = asked;
+    let body = secret::json(&Request { target: &target.0, enc: wrap.name(), nonce });
+    let url = wanted.kid.release_url(wanted.vault, API_VERSION);
+    Call::post_json(url, Bytes::from_owner(body)).header(header::AUTHORIZATION, bearer.header())
 }
 
 fn read(body: &[u8], asked: &Asked<'_>, roots: &Roots, now: u64) -> Result<Released, AnswerError> {

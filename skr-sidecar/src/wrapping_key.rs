@@ -1,21 +1,61 @@
 //! The key that a vault wraps a released key for, and the way back: RSA-OAEP around an AES key, AES-KWP with
-//! that around the released key (`RSA_AES_KEY_WRAP_256`).
+//! that around the released key (`RSA_AES_KEY_WRAP_256` and `RSA_AES_KEY_WRAP_384`, which differ in OAEP's hash).
 //!
 //! Sources: PKCS #11 3.0 section 2.1.21 (RSA AES KEY WRAP), RFC 8017 section 7.1 (OAEP), RFC 5649 (AES-KWP),
 //! Key Vault REST API 7.4 (`KeyEncryptionAlgorithm`). All primitives are the provider's.
 //!
 //! Must not know what kind of key is inside.
 
+use std::str::FromStr;
+
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded as _};
 use aws_lc_rs::rsa::{
-    KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey, PublicKey,
+    KeySize, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OaepAlgorithm,
+    OaepPrivateDecryptingKey, PrivateDecryptingKey, PublicKey,
 };
 use zeroize::Zeroizing;
 
-/// What Key Vault calls the mechanism: OAEP and MGF1 with SHA-256, no label.
-pub(crate) const ENC: &str = "RSA_AES_KEY_WRAP_256";
+/// The mechanisms of Key Vault that are asked for: OAEP and MGF1 with this hash, no label. `CKM_RSA_AES_KEY_WRAP`,
+/// which is SHA-1, is not among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrap {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+}
+
+/// Why a text is no such mechanism.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be RSA_AES_KEY_WRAP_256 or RSA_AES_KEY_WRAP_384")]
+pub(crate) struct NotAWrap;
+
+impl Wrap {
+    /// What Key Vault calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "RSA_AES_KEY_WRAP_256",
+            Self::Sha384 => "RSA_AES_KEY_WRAP_384",
+        }
+    }
+
+    fn oaep(self) -> &'static OaepAlgorithm {
+        match self {
+            Self::Sha256 => &OAEP_SHA256_MGF1SHA256,
+            Self::Sha384 => &OAEP_SHA384_MGF1SHA384,
+        }
+    }
+}
+
+impl FromStr for Wrap {
+    type Err = NotAWrap;
+
+    fn from_str(text: &str) -> Result<Self, NotAWrap> {
+        [Self::Sha256, Self::Sha384].into_iter().find(|wrap| wrap.name() == text).ok_or(NotAWrap)
+    }
+}
 
 /// Bytes of the AES key in the middle.
 const AES_KEY: usize = 32;
@@ -50,9 +90,10 @@ pub(crate) enum UnwrapError {
     Length(usize),
     /// The RSA block is not for this key, or was made with another hash.
     #[error(
-        "rsa key unwrap failed: the wrapped key is not for the key of this release, or not wrapped by RSA_AES_KEY_WRAP_256"
+        "rsa key unwrap failed: the wrapped key is not for the key of this release, or not wrapped by {}",
+        .0.name()
     )]
-    Rsa,
+    Rsa(Wrap),
     /// The RSA block holds something else than an AES-256 key.
     #[error("rsa key unwrap failed: the key in the middle has {0} bytes instead of 32")]
     AesKey(usize),
@@ -89,26 +130,34 @@ impl WrappingKey {
         &self.exponent
     }
 
-    /// Recovers what was wrapped for this key.
-    pub(crate) fn recover(self, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
+    /// Recovers what was wrapped for this key by this mechanism.
+    pub(crate) fn recover(
+        self,
+        wrapped: &[u8],
+        by: Wrap,
+    ) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
         let length = UnwrapError::Length(wrapped.len());
         let (aes_key, key) =
             wrapped.split_at_checked(self.private.key_size_bytes()).ok_or(length)?;
         if key.len() < SHORTEST_WRAP || !key.len().is_multiple_of(WRAP_BLOCK) {
             return Err(length);
         }
-        let aes_key = self.recover_aes_key(aes_key)?;
+        let aes_key = self.recover_aes_key(aes_key, by)?;
         let aes_key =
             AesKek::new(&AES_256, aes_key.as_slice()).expect("AES-256 takes a key of 32 bytes");
         recover_padded(aes_key, key)
     }
 
-    fn recover_aes_key(&self, block: &[u8]) -> Result<Zeroizing<[u8; AES_KEY]>, UnwrapError> {
+    fn recover_aes_key(
+        &self,
+        block: &[u8],
+        by: Wrap,
+    ) -> Result<Zeroizing<[u8; AES_KEY]>, UnwrapError> {
         let mut buffer = Zeroizing::new(vec![0; self.private.min_output_size()]);
         let key = self
             .private
-            .decrypt(&OAEP_SHA256_MGF1SHA256, block, &mut buffer, None)
-            .map_err(|Unspecified| UnwrapError::Rsa)?;
+            .decrypt(by.oaep(), block, &mut buffer, None)
+            .map_err(|Unspecified| UnwrapError::Rsa(by))?;
         let length = key.len();
         let mut copy = Zeroizing::new([0; AES_KEY]);
         if length != AES_KEY {
@@ -168,7 +217,35 @@ mod tests {
         for length in [1, 8, 31, 32, 33, 1217, 2375] {
             let secret: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
             let wrapped = wrap(&again(&key), &secret);
-            assert_eq!(*again(&key).recover(&wrapped).unwrap(), secret);
+            assert_eq!(*again(&key).recover(&wrapped, Wrap::Sha256).unwrap(), secret);
+        }
+    }
+
+    #[test]
+    fn each_mechanism_opens_its_own_wrapping_only() {
+        let key = key();
+        let wrapped = |padding| {
+            let mut wrapped = oaep(&again(&key), padding, &[7; 32]);
+            wrapped.extend(aes_kw::KekAes256::from([7; 32]).wrap_with_padding_vec(b"s").unwrap());
+            wrapped
+        };
+        let (of_256, of_384) = (wrapped(Oaep::new::<Sha256>()), wrapped(Oaep::new::<Sha384>()));
+        let recovered = |bytes: &[u8], by| again(&key).recover(bytes, by).map(|key| key.to_vec());
+        assert_eq!(recovered(&of_256, Wrap::Sha256), Ok(b"s".to_vec()));
+        assert_eq!(recovered(&of_384, Wrap::Sha384), Ok(b"s".to_vec()));
+        assert_eq!(recovered(&of_256, Wrap::Sha384), Err(UnwrapError::Rsa(Wrap::Sha384)));
+        assert_eq!(recovered(&of_384, Wrap::Sha256), Err(UnwrapError::Rsa(Wrap::Sha256)));
+    }
+
+    #[test]
+    fn sha_1_is_no_mechanism_of_ours() {
+        for (name, wrap) in [
+            ("RSA_AES_KEY_WRAP_256", Ok(Wrap::Sha256)),
+            ("RSA_AES_KEY_WRAP_384", Ok(Wrap::Sha384)),
+            ("CKM_RSA_AES_KEY_WRAP", Err(NotAWrap)),
+            ("", Err(NotAWrap)),
+        ] {
+            assert_eq!(name.parse::<Wrap>(), wrap, "{name}");
         }
     }
 
@@ -184,7 +261,7 @@ mod tests {
     fn impossible_lengths_are_refused_before_any_cryptography() {
         let key = key();
         for length in [0, 1, 383, 384, 385, 399, 401, 407] {
-            let refused = again(&key).recover(&vec![0; length]).err();
+            let refused = again(&key).recover(&vec![0; length], Wrap::Sha256).err();
             assert_eq!(refused, Some(UnwrapError::Length(length)));
         }
     }
@@ -195,16 +272,20 @@ mod tests {
         let refused = |padding: Oaep, aes_key: &[u8]| {
             let mut wrapped = oaep(&again(&mine), padding, aes_key);
             wrapped.extend([0; 16]);
-            again(&mine).recover(&wrapped).unwrap_err()
+            again(&mine).recover(&wrapped, Wrap::Sha256).unwrap_err()
         };
-        assert_eq!(refused(Oaep::new::<Sha1>(), &[7; 32]), UnwrapError::Rsa);
-        assert_eq!(refused(Oaep::new::<Sha384>(), &[7; 32]), UnwrapError::Rsa);
-        assert_eq!(refused(Oaep::new_with_label::<Sha256, _>("l"), &[7; 32]), UnwrapError::Rsa);
+        assert_eq!(refused(Oaep::new::<Sha1>(), &[7; 32]), UnwrapError::Rsa(Wrap::Sha256));
+        assert_eq!(refused(Oaep::new::<Sha384>(), &[7; 32]), UnwrapError::Rsa(Wrap::Sha256));
+        assert_eq!(
+            refused(Oaep::new_with_label::<Sha256, _>("l"), &[7; 32]),
+            UnwrapError::Rsa(Wrap::Sha256)
+        );
         assert_eq!(refused(Oaep::new::<Sha256>(), &[7; 16]), UnwrapError::AesKey(16));
         assert_eq!(refused(Oaep::new::<Sha256>(), &[7; 32]), UnwrapError::Aes);
 
         let for_you = wrap(&again(&yours), b"secret");
-        assert_eq!(again(&mine).recover(&for_you).err(), Some(UnwrapError::Rsa));
+        let opened = again(&mine).recover(&for_you, Wrap::Sha256).err();
+        assert_eq!(opened, Some(UnwrapError::Rsa(Wrap::Sha256)));
     }
 
     #[test]
@@ -214,7 +295,8 @@ mod tests {
         for at in 384..wrapped.len() {
             let mut changed = wrapped.clone();
             changed[at] ^= 1;
-            assert_eq!(again(&key).recover(&changed).err(), Some(UnwrapError::Aes), "byte {at}");
+            let opened = again(&key).recover(&changed, Wrap::Sha256).err();
+            assert_eq!(opened, Some(UnwrapError::Aes), "byte {at}");
         }
     }
 

@@ -68,6 +68,7 @@ async fn every_mistake_is_reported_at_once() {
         ("TLS_KID", "https://v.vault.azure.net/keys/tls"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
         ("SKR_STATUS", "loose"),
+        ("SKR_WRAP", "CKM_RSA_AES_KEY_WRAP"),
         ("SKR_VAULT_HOST", "a.test"),
     ];
     let environment: Environment = wrong.iter().copied().collect();

@@ -25,7 +25,7 @@ fn ec_key() -> Key {
         "kty": "EC-HSM", "crv": "P-256",
         "x": to_b64u(point.x().unwrap()), "y": to_b64u(point.y().unwrap()),
     });
-    Key { published, secret: key.to_pkcs8_der().unwrap().as_bytes().to_vec() }
+    Key { published, secret: key.to_pkcs8_der().unwrap().as_bytes().to_vec(), policy: None }
 }
 
 fn spki_sha256(key: &Key) -> Vec<u8> {

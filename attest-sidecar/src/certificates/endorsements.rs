@@ -28,6 +28,8 @@ pub(crate) struct Endorsements {
     pub(crate) ark: Certificate,
     pub(crate) about: Vek,
     leaf: Certificate,
+    /// The last second in the life of all three, in Unix time.
+    end: u64,
 }
 
 /// A source's answer is no set of certificates.
@@ -63,6 +65,8 @@ pub(crate) enum Misfit {
     Tcb { reported: u64, certified: u64 },
     #[error("the leaf's key did not sign the report")]
     Signature,
+    #[error("the certificates have ended: the source must get newer ones")]
+    Ended,
 }
 
 impl Endorsements {
@@ -117,7 +121,9 @@ impl Endorsements {
                 return Err(EndorsementsError::Chain(name));
             }
         }
+        let ends = [&leaf, &ask, &ark].map(|certificate| certificate.validity().1);
         Ok(Self {
+            end: ends.into_iter().min().unwrap_or_default(),
             about: Vek::read(&leaf)?,
             vek: leaf.der().to_vec(),
             issuers: [ask.der(), ark.der()].concat(),
@@ -126,6 +132,11 @@ impl Endorsements {
             ark,
             leaf,
         })
+    }
+
+    /// Whether the life of one of them is over. The clock is the host's, which can only do without them.
+    pub(super) fn have_ended(&self, now: u64) -> bool {
+        now > self.end
     }
 
     /// Whether these are the certificates of the key that signed the report.

@@ -20,6 +20,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use attestation::report::Report;
+use service::clock::unix_now;
 use service::roots::Roots;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -107,7 +108,7 @@ impl Certificates {
         &self,
         report: &Report,
     ) -> Result<Arc<Endorsements>, CertificatesError> {
-        if let Some(kept) = self.shared.at_hand(&key(report)) {
+        if let Some(kept) = self.shared.at_hand(&key(report), unix_now()) {
             return Ok(kept);
         }
         // A task of its own: a caller who goes away does not take what the others wait for along.
@@ -120,7 +121,7 @@ impl Certificates {
 
     /// The revocation list (DER) of these certificates' root, if one is at hand that is not outdated.
     pub(crate) fn revocation_list(&self, endorsements: &Endorsements) -> Option<Vec<u8>> {
-        self.shared.revocation.list(&endorsements.ark, service::clock::unix_now())
+        self.shared.revocation.list(&endorsements.ark, unix_now())
     }
 
     /// Keeps a revocation list at hand, if AMD's service is among the sources.
@@ -137,15 +138,18 @@ impl Certificates {
 }
 
 impl Shared {
-    fn at_hand(&self, key: &Key) -> Option<Arc<Endorsements>> {
+    /// A set whose life is over is at hand no longer.
+    fn at_hand(&self, key: &Key, now: u64) -> Option<Arc<Endorsements>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(of, _)| of == key).map(|(_, endorsements)| endorsements.clone())
+        let found = kept.iter().find(|(of, kept)| of == key && !kept.have_ended(now));
+        found.map(|(_, endorsements)| endorsements.clone())
     }
 
     /// Keeps a set; the one that came first goes when there are too many.
     fn keep(&self, key: Key, fresh: Arc<Endorsements>) {
         self.newest.send_replace(Some(fresh.clone()));
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(of, _)| *of != key);
         kept.push_front((key, fresh));
         kept.truncate(KEPT);
     }
@@ -158,7 +162,7 @@ impl Shared {
     ) -> Result<Arc<Endorsements>, CertificatesError> {
         let key = wanted.key();
         let mut turn = self.turn.lock().await;
-        if let Some(kept) = self.at_hand(&key) {
+        if let Some(kept) = self.at_hand(&key, unix_now()) {
             return Ok(kept);
         }
         if let Some((of, when, error)) = &turn.failed
@@ -219,5 +223,48 @@ async fn fitting(source: &Source, wanted: &mut Wanted) -> Result<Endorsements, S
         wanted.known = Some(fresh.about.product);
     }
     fit?;
+    if fresh.have_ended(unix_now()) {
+        return Err(Misfit::Ended.into());
+    }
     Ok(fresh)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Certificates and report of a real machine, from `$VECTORS_DIR`, by default `../shared/vectors` beside the
+    /// workspace; none where they are not at hand.
+    #[expect(clippy::disallowed_methods, reason = "where the vectors lie is no configuration")]
+    fn recorded() -> Option<(Endorsements, Report)> {
+        let given = std::env::var_os("VECTORS_DIR").map(PathBuf::from);
+        let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
+        let folder = given.unwrap_or_else(beside).join("ms-confidential-sidecar/attest");
+        let json = std::fs::read(folder.join("uvm_host_amd_certificate.json"));
+        let required = std::env::var("VECTORS_REQUIRED").as_deref() == Ok("1");
+        assert!(json.is_ok() || !required, "the vectors are required");
+        let report = std::fs::read(folder.join("snp_report.bin")).ok()?;
+        Some((Endorsements::from_thim(&json.ok()?).unwrap(), Report::parse(&report).unwrap()))
+    }
+
+    #[test]
+    fn certificates_are_at_hand_until_the_first_of_them_ends() {
+        let Some((endorsements, report)) = recorded() else { return };
+        let lives = [&endorsements.vek, &endorsements.issuers];
+        let certificates =
+            lives.map(|der| attestation::certificate::Certificate::sequence_from_der(der).unwrap());
+        let end = certificates.iter().flatten().map(|one| one.validity().1).min().unwrap();
+        let shared = Shared {
+            sources: Vec::new(),
+            kept: RwLock::default(),
+            turn: Mutex::new(Turn { rests: Vec::new(), failed: None }),
+            newest: watch::Sender::new(None),
+            revocation: Revocation::default(),
+        };
+        shared.keep(key(&report), Arc::new(endorsements));
+        assert!(shared.at_hand(&key(&report), end).is_some());
+        assert!(shared.at_hand(&key(&report), end + 1).is_none());
+    }
 }

@@ -9,6 +9,7 @@ pub(crate) mod request;
 pub(crate) mod server;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::base64::Engine as _;
 use ::base64::engine::general_purpose::STANDARD;
@@ -76,13 +77,16 @@ const MAA: Shape<2> = Shape {
     ],
 };
 
-const RELEASE: Shape<4> = Shape {
+/// The last two are this implementation's own.
+const RELEASE: Shape<6> = Shape {
     name: "KeyReleaseData",
     fields: [
         Field { json: "maa_endpoint", required: Some("MAAEndpoint") },
         Field { json: "akv_endpoint", required: Some("AKVEndpoint") },
         Field { json: "kid", required: Some("KID") },
         Field { json: "access_token", required: None },
+        Field { json: "release_policy", required: None },
+        Field { json: "cache_seconds", required: None },
     ],
 };
 
@@ -124,9 +128,12 @@ impl Routes {
                 self.maa(runtime_data, Some(&maa)).await
             }
             Route::Release => {
-                let [maa, vault, kid, access_token] = RELEASE.read(body).await?;
-                let request =
-                    release::Request { kid: &kid, vault: &vault, maa: &maa, access_token };
+                let [maa, vault, kid, access_token, policy, keep] = RELEASE.read(body).await?;
+                let policy = base64::decode(&policy).map_err(Error::ReleasePolicy)?;
+                let keep = if keep.is_empty() { 0 } else { keep.parse()? };
+                let keep = Duration::from_secs(keep);
+                let (kid, vault, maa, policy) = (&kid, &vault, &maa, &policy);
+                let request = release::Request { kid, vault, maa, access_token, policy, keep };
                 self.release(request).await
             }
         }

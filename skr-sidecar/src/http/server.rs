@@ -108,3 +108,42 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn get(address: &str, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // A connection that ends without an answer may also be reset.
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    /// A mistake in one handler costs its connection, and nobody else.
+    #[tokio::test]
+    async fn a_handler_that_panics_ends_its_connection_only() {
+        let local: service::listen::Local = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::bind(local.address()).await.unwrap();
+        let address = listener.address().to_string();
+        let shutdown = Shutdown::default();
+        let stop = shutdown.clone();
+        let handler = |request: Request<Incoming>| async move {
+            assert_ne!(request.uri().path(), "/panic", "on purpose");
+            Answer::default()
+        };
+        let served = tokio::spawn(async move { serve(listener, &stop, handler).await });
+        for _ in 0..3 {
+            assert_eq!(get(&address, "/panic").await, "");
+            assert!(get(&address, "/").await.starts_with("HTTP/1.1 200 "));
+        }
+        shutdown.fire();
+        tokio::time::timeout(Duration::from_secs(10), served).await.unwrap().unwrap();
+    }
+}

@@ -6,6 +6,7 @@
 
 use attestation::certificate::Certificate;
 use attestation::encoding::from_b64u;
+use attestation::json;
 use attestation::jws::{Algorithm, Jws, JwsError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +18,7 @@ use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 
 use super::Asked;
 use crate::key::Published;
-use crate::wrapping_key;
+use crate::wrapping_key::Wrap;
 
 /// The longest JWS that is looked at: a chain of [`LONGEST_CHAIN`] usual certificates and the largest keys and
 /// policies stay well below it.
@@ -32,6 +33,8 @@ pub(crate) struct Released {
     pub(crate) published: Published,
     /// The key, wrapped for the request's wrapping key.
     pub(crate) wrapped: Vec<u8>,
+    /// By which mechanism.
+    pub(crate) by: Wrap,
 }
 
 /// Why an answer is not believed.
@@ -55,6 +58,9 @@ pub(crate) enum AnswerError {
     /// The signed payload is not that of a release.
     #[error("the vault's release has not the form of a release")]
     Payload,
+    /// The key has another release policy than the caller expects, or none.
+    #[error("the key's release policy is not the one that is expected: read it in the vault")]
+    Policy,
     /// The release answers another request.
     #[error("the vault's release is for another {0} than the one asked for")]
     Echo(&'static str),
@@ -74,7 +80,8 @@ pub(crate) fn verify(
     let payload = verify_signature(&jws, leaf)?;
     let payload: Payload = serde_json::from_slice(&payload).map_err(|_| AnswerError::Payload)?;
     payload.answers(asked)?;
-    payload.release()
+    payload.has_policy(asked.wanted.policy)?;
+    payload.release(asked.wrap)
 }
 
 fn x5c(jws: &Jws<'_>) -> Result<Vec<CertificateDer<'static>>, AnswerError> {
@@ -110,7 +117,8 @@ fn verify_chain(
         None,
     )
     .map_err(AnswerError::Chain)?;
-    leaf.verify_is_valid_for_subject_name(&asked.vault.server_name()).map_err(AnswerError::Chain)
+    leaf.verify_is_valid_for_subject_name(&asked.wanted.vault.server_name())
+        .map_err(AnswerError::Chain)
 }
 
 fn verify_signature(jws: &Jws<'_>, leaf: &CertificateDer<'_>) -> Result<Vec<u8>, AnswerError> {
@@ -140,6 +148,7 @@ struct Response {
 #[derive(Deserialize)]
 struct KeyBundle {
     key: Key,
+    release_policy: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -153,9 +162,9 @@ struct Key {
 impl Payload {
     fn answers(&self, asked: &Asked<'_>) -> Result<(), AnswerError> {
         let Echo { enc, kid, nonce } = &self.request;
-        let is_key = |kid: &str| asked.kid.is_meant_by(kid, asked.vault);
+        let is_key = |kid: &str| asked.wanted.kid.is_meant_by(kid, asked.wanted.vault);
         let same = [
-            ("enc", enc == wrapping_key::ENC),
+            ("enc", enc == asked.wrap.name()),
             ("nonce", nonce.as_deref() == Some(asked.nonce)),
             ("kid", is_key(kid) && is_key(&self.response.key.key.kid)),
         ];
@@ -165,7 +174,17 @@ impl Payload {
         }
     }
 
-    fn release(self) -> Result<Released, AnswerError> {
+    /// Compared as JSON: a vault may write the same policy otherwise.
+    fn has_policy(&self, expected: Option<&Value>) -> Result<(), AnswerError> {
+        let Some(expected) = expected else { return Ok(()) };
+        let policy =
+            self.response.key.release_policy.as_ref().and_then(|policy| policy.get("data"));
+        let policy = policy.and_then(Value::as_str).and_then(from_b64u);
+        let policy = policy.and_then(|policy| json::parse(&policy).ok());
+        if policy.as_ref() == Some(expected) { Ok(()) } else { Err(AnswerError::Policy) }
+    }
+
+    fn release(self, by: Wrap) -> Result<Released, AnswerError> {
         #[derive(Deserialize)]
         struct KeyHsm {
             ciphertext: String,
@@ -176,7 +195,7 @@ impl Payload {
             let key_hsm: KeyHsm = serde_json::from_slice(&from_b64u(&key_hsm)?).ok()?;
             from_b64u(&key_hsm.ciphertext)
         };
-        Ok(Released { published, wrapped: wrapped().ok_or(AnswerError::Payload)? })
+        Ok(Released { published, wrapped: wrapped().ok_or(AnswerError::Payload)?, by })
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod attest;
 pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod identity;
+pub(crate) mod release;
 pub(crate) mod vault;
 
 use std::path::Path;

@@ -18,7 +18,7 @@ use rsa::signature::{SignatureEncoding as _, Signer as _};
 use rsa::{BigUint, Oaep, RsaPrivateKey, RsaPublicKey};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value, json};
-use sha2::Sha256;
+use sha2::{Sha256, Sha384};
 
 use super::http::{Answer, answer, serve};
 
@@ -29,6 +29,8 @@ pub(crate) struct Key {
     pub(crate) published: Value,
     /// PKCS #8, or the raw bytes.
     pub(crate) secret: Vec<u8>,
+    /// What it says about its release policy.
+    pub(crate) policy: Option<Value>,
 }
 
 /// What the vault does with one request instead of its duty.
@@ -125,7 +127,7 @@ impl State {
         let mut foreign = None;
         let mut cut = usize::MAX;
         let mut change: fn(&mut Value, &mut Value) = |_, _| {};
-        let Some(Key { published, mut secret }) = self.key.clone() else {
+        let Some(Key { published, mut secret, policy }) = self.key.clone() else {
             return answer(404, r#"{"error":{"code":"KeyNotFound","message":"no key"}}"#);
         };
         match self.misdeeds.pop_front() {
@@ -145,11 +147,16 @@ impl State {
             Some(Misdeed::ForeignChain) => foreign = Some(Signer::new()),
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap();
-        let mut wrapped = wrap_for(body["target"].as_str().unwrap(), &secret);
+        let of_384 = body["enc"] == "RSA_AES_KEY_WRAP_384";
+        let padding = if of_384 { Oaep::new::<Sha384>() } else { Oaep::new::<Sha256>() };
+        let mut wrapped = wrap_for(body["target"].as_str().unwrap(), padding, &secret);
         wrapped.truncate(cut);
         let signer = foreign.as_ref().unwrap_or(signer);
         let (mut header, mut payload) =
             (signer.header(), payload(request, &body, &published, &wrapped));
+        if let Some(policy) = policy {
+            payload["response"]["key"]["release_policy"] = policy;
+        }
         change(&mut header, &mut payload);
         self.last = signer.sign(&header, &payload);
         self.value()
@@ -161,14 +168,13 @@ impl State {
 }
 
 /// RSA-OAEP around an AES key, AES-KWP with that around the secret.
-fn wrap_for(target: &str, secret: &[u8]) -> Vec<u8> {
+fn wrap_for(target: &str, padding: Oaep, secret: &[u8]) -> Vec<u8> {
     let claims = from_b64u(target.split('.').nth(1).unwrap()).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
     let number =
         |name: &str| BigUint::from_bytes_be(&from_b64u(claims[name].as_str().unwrap()).unwrap());
     let key = RsaPublicKey::new(number("n"), number("e")).unwrap();
     let aes_key: [u8; 32] = rand::random();
-    let padding = Oaep::new::<Sha256>();
     let mut wrapped = key.encrypt(&mut rand::thread_rng(), padding, &aes_key).unwrap();
     wrapped.extend(aes_kw::KekAes256::from(aes_key).wrap_with_padding_vec(secret).unwrap());
     wrapped

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::host::Host;
 use crate::kid::KeyId;
+use crate::vault::Wanted;
 
 const NOW: u64 = 1_735_689_600; // 2025-01-01
 
@@ -96,7 +97,17 @@ impl World {
     }
 
     fn verify(&self, jws: &str) -> Result<Released, AnswerError> {
-        let asked = Asked { vault: &self.vault, kid: &self.kid, nonce: "the-nonce" };
+        self.verify_by(jws, Wrap::Sha256, None)
+    }
+
+    fn verify_by(
+        &self,
+        jws: &str,
+        wrap: Wrap,
+        policy: Option<&Value>,
+    ) -> Result<Released, AnswerError> {
+        let wanted = Wanted { vault: &self.vault, kid: &self.kid, policy };
+        let asked = Asked { wanted, nonce: "the-nonce", wrap };
         verify(jws, &asked, &self.roots, NOW)
     }
 
@@ -292,6 +303,56 @@ fn every_echo_must_be_of_this_request() {
     ] {
         assert!(matches!(error, AnswerError::Echo(echo) if echo == what), "{what}: {error:?}");
     }
+}
+
+#[test]
+fn the_mechanism_that_was_asked_for_is_the_one_that_counts() {
+    let world = World::new();
+    let of_384 = |payload: &mut Value| payload["request"]["enc"] = json!("RSA_AES_KEY_WRAP_384");
+    let mut payload = payload();
+    let jws = world.sign(&world.header(), &payload);
+    let error = world.verify_by(&jws, Wrap::Sha384, None).err().unwrap();
+    assert!(matches!(error, AnswerError::Echo("enc")), "{error:?}");
+    of_384(&mut payload);
+    let jws = world.sign(&world.header(), &payload);
+    assert_eq!(world.verify_by(&jws, Wrap::Sha384, None).ok().unwrap().by, Wrap::Sha384);
+}
+
+#[test]
+fn a_policy_that_is_expected_must_be_the_keys_own() {
+    let world = World::new();
+    let policy = json!({"version": "1.0.0", "anyOf": [{"authority": "https://m", "allOf": []}]});
+    let with = |released: Value| {
+        let mut payload = payload();
+        payload["response"]["key"]["release_policy"] = released;
+        let jws = world.sign(&world.header(), &payload);
+        world.verify_by(&jws, Wrap::Sha256, Some(&policy)).map(|_| ())
+    };
+    let data = |text: &str| json!({"data": to_b64u(text.as_bytes()), "immutable": true});
+    let rewritten =
+        r#"{ "anyOf": [ {"allOf": [], "authority": "https://m"} ], "version": "1.0.0" }"#;
+    for same in [policy.to_string(), rewritten.to_owned()] {
+        assert!(with(data(&same)).is_ok(), "{same}");
+    }
+    let weaker = policy.to_string().replace("https://m", "https://evil");
+    let twice = policy.to_string().replacen('{', r#"{"anyOf": [], "#, 1);
+    for other in [
+        Value::Null,
+        json!({}),
+        json!("e30"),
+        json!({"data": policy}),
+        json!({"data": "!"}),
+        data("{}"),
+        data("not JSON"),
+        data(&weaker),
+        data(&twice),
+    ] {
+        let refused = with(other.clone());
+        assert!(matches!(refused, Err(AnswerError::Policy)), "{other}: {refused:?}");
+    }
+    let mut silent = payload();
+    silent["response"]["key"]["release_policy"] = json!(7);
+    assert!(world.verify(&world.sign(&world.header(), &silent)).is_ok(), "nobody asked");
 }
 
 #[test]
