@@ -221,14 +221,10 @@ mod tests {
             ("ATTEST_AZURE_CACHE_CLIENT_ID", "a b"),
         ]);
         let wrong = wrong.unwrap();
-        for name in VARS
-            .iter()
-            .map(|var| var.name)
-            .filter(|name| {
-                let source = name.ends_with("_URL") || name.starts_with("ATTEST_AZURE_CACHE_");
-                source || *name == "ATTEST_CERTIFICATE_SOURCES"
-            })
-        {
+        for name in VARS.iter().map(|var| var.name).filter(|name| {
+            let source = name.ends_with("_URL") || name.starts_with("ATTEST_AZURE_CACHE_");
+            source || *name == "ATTEST_CERTIFICATE_SOURCES"
+        }) {
             assert!(wrong.contains(&format!("{name}: ")), "{name}: {wrong}");
         }
         assert_eq!(problems(&[("ATTEST_KDS_URL", "http://mirror.example/amd")]), None);

@@ -75,7 +75,11 @@ pub(crate) async fn ask(role: Probe<'_>) -> Result<(), BoxError> {
         }
     };
     let ready = tokio::time::timeout(ASK, ready).await;
-    if ready.map_err(|_| "no answer to the health check")?? { Ok(()) } else { Err("not ready".into()) }
+    if ready.map_err(|_| "no answer to the health check")?? {
+        Ok(())
+    } else {
+        Err("not ready".into())
+    }
 }
 
 async fn says_serving(role: &Local) -> Result<bool, BoxError> {

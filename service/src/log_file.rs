@@ -126,7 +126,9 @@ impl Writer {
                 Order::Write(line) => {
                     let dropped = self.dropped.swap(0, Ordering::Relaxed);
                     if dropped > 0 {
-                        self.line(&format!("level=warning msg=events were dropped count={dropped}\n"));
+                        self.line(&format!(
+                            "level=warning msg=events were dropped count={dropped}\n"
+                        ));
                     }
                     self.line(&line);
                 }
@@ -175,8 +177,7 @@ impl Line {
         let mut line = format!("level={level} msg={}{}", self.message, self.fields);
         line.truncate(line.floor_char_boundary(LINE));
         // What an outside party said may be in it: a line of the file is an event, whatever that is.
-        let mut line: String =
-            line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         line.push('\n');
         line
     }

@@ -12,6 +12,7 @@ use crate::kid::KeyId;
 use crate::reserved::Reserved;
 use crate::strict::Statuses;
 use crate::vault_hosts::HostList;
+use crate::workload_identity::Workload;
 use crate::wrapping_key::Wrap;
 
 /// The table of variables.
@@ -59,7 +60,22 @@ pub(crate) const VARS: &[Var] = &[
     measured(
         "AZURE_CLIENT_ID",
         None,
-        "Client id of the user-assigned identity to use. Without it, the group's only one.",
+        "Client id of the user-assigned identity to use. Without it, the group's only one. With AZURE_TENANT_ID and AZURE_FEDERATED_TOKEN_FILE, the workload identity's.",
+    ),
+    measured(
+        "AZURE_TENANT_ID",
+        None,
+        "The directory of a workload identity, which then stands for the managed identity.",
+    ),
+    measured(
+        "AZURE_FEDERATED_TOKEN_FILE",
+        None,
+        "The file in which the cluster keeps the workload identity's assertion; read for each token.",
+    ),
+    measured(
+        "AZURE_AUTHORITY_HOST",
+        Some("https://login.microsoftonline.com"),
+        "Where a workload identity's assertion is exchanged. It goes nowhere else.",
     ),
     measured(
         "OWNER_KID",
@@ -102,6 +118,8 @@ pub struct Config {
     pub(crate) identity_endpoint: Endpoint,
     /// Whose token.
     pub(crate) client_id: Option<ClientId>,
+    /// The identity of a pod, which stands for the managed one.
+    pub(crate) workload: Option<Workload>,
     /// Keys of the vault that are used in this process only.
     pub(crate) reserved: Reserved,
     /// Which statuses failures have over HTTP.
@@ -122,6 +140,7 @@ impl Config {
         let wrap = env.parse("SKR_WRAP");
         let identity_endpoint = env.parse("SKR_IDENTITY_ENDPOINT");
         let client_id = env.optional("AZURE_CLIENT_ID");
+        let workload = Workload::read(env, client_id.as_ref());
         let owner = env.optional::<KeyId>("OWNER_KID");
         let tls = env.optional::<KeyId>("TLS_KID");
         let statuses = env.parse("SKR_STATUS");
@@ -140,7 +159,10 @@ impl Config {
         }
         let doors = grpc.zip(http).map(|(grpc, http)| Doors::new(grpc, http));
         if matches!(doors, Some(None)) {
-            env.refuse("SKR_LISTEN", &"is off, and so is SKR_HTTP_LISTEN: nothing would be answered");
+            env.refuse(
+                "SKR_LISTEN",
+                &"is off, and so is SKR_HTTP_LISTEN: nothing would be answered",
+            );
         }
         let HostList(vault_hosts) = vault_hosts;
         Some(Self {
@@ -152,6 +174,7 @@ impl Config {
             wrap: wrap?,
             identity_endpoint: identity_endpoint?,
             client_id,
+            workload,
             reserved: Reserved { owner, tls },
             statuses: statuses?,
             roots: roots?,

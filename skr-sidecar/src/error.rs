@@ -22,6 +22,7 @@ use crate::owner::OwnerError;
 use crate::release::ReleaseError;
 use crate::tls::TlsError;
 use crate::vault::{AnswerError, VaultError};
+use crate::workload_identity::WorkloadError;
 
 /// Stands in the text of every failure over HTTP, between what failed and why.
 pub(crate) const HELP: &str =
@@ -196,10 +197,26 @@ fn of_token(why: &NoToken) -> Code {
 fn of_identity(error: &IdentityError) -> Code {
     match error {
         IdentityError::Call(error) => of_outbound(error),
+        IdentityError::Workload(error) => of_workload(error),
         IdentityError::Refused { status, .. } if may_pass(*status) => Code::Unavailable,
         IdentityError::Refused { .. } => Code::FailedPrecondition,
         IdentityError::NoToken | IdentityError::Token(_) => Code::Internal,
         IdentityError::Interrupted => Code::Unavailable,
+    }
+}
+
+/// An authority that refuses is no vault that refuses.
+fn of_workload(error: &WorkloadError) -> Code {
+    match error {
+        WorkloadError::Call(OutboundError::Refused { status, .. }) if may_pass(*status) => {
+            Code::Unavailable
+        }
+        WorkloadError::Call(OutboundError::Refused { .. })
+        | WorkloadError::File(_)
+        | WorkloadError::Assertion => Code::FailedPrecondition,
+        WorkloadError::Call(error) => of_outbound(error),
+        WorkloadError::Endpoint => Code::Internal,
+        WorkloadError::Answer(error) => of_identity(error),
     }
 }
 

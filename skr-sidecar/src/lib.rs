@@ -32,6 +32,7 @@ mod strict;
 mod tls;
 mod vault;
 mod vault_hosts;
+mod workload_identity;
 mod wrapping_key;
 
 use std::process::ExitCode;
@@ -51,13 +52,14 @@ use crate::cached_keys::CachedKeys;
 use crate::grpc::Services;
 use crate::held::Held;
 use crate::http::Routes;
-use crate::identity::Identity;
+use crate::identity::{Identity, Source};
 use crate::owner::OwnerKey;
 use crate::pool::WrappingKeys;
 use crate::release::{Defaults, Releases, Turns};
 use crate::tls::TlsKeys;
 use crate::vault::Vault;
 use crate::vault_hosts::VaultHosts;
+use crate::workload_identity::WorkloadIdentity;
 
 /// The process, with its command line: the role under its own name, or as the reference's.
 #[must_use]
@@ -135,10 +137,16 @@ async fn bound(local: Option<&Local>) -> Result<Option<Listener>, BindError> {
 
 fn releases(config: &Config, attest: Attest) -> Releases {
     let configured = config.vault.iter().chain(&config.vault_hosts).cloned().collect();
-    let endpoint = config.identity_endpoint.clone();
+    let identity = match config.workload.clone() {
+        Some(workload) => Source::Workload(WorkloadIdentity::new(workload, &config.roots)),
+        None => {
+            let endpoint = config.identity_endpoint.clone();
+            Source::Managed(Identity::new(endpoint, config.client_id.clone(), &config.roots))
+        }
+    };
     Releases {
         attest,
-        bearers: Bearers::new(Identity::new(endpoint, config.client_id.clone(), &config.roots)),
+        bearers: Bearers::new(identity),
         vault: Vault::new(config.roots.clone(), config.wrap),
         trusted: VaultHosts::new(configured),
         defaults: Defaults { vault: config.vault.clone(), maa: config.maa.clone() },
@@ -165,6 +173,8 @@ fn info(
         config_digest: identity.measured.digest.to_vec(),
         production_anchors: config.roots.are_public(),
         unsealed: identity.measured.unsealed.iter().map(ToString::to_string).collect(),
-        listening: listening.map(|(name, at)| (name.to_owned(), at.address().to_string())).collect(),
+        listening: listening
+            .map(|(name, at)| (name.to_owned(), at.address().to_string()))
+            .collect(),
     }
 }

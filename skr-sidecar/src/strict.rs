@@ -22,6 +22,7 @@ use crate::identity::IdentityError;
 use crate::key::KeyError;
 use crate::release::ReleaseError;
 use crate::vault::VaultError;
+use crate::workload_identity::WorkloadError;
 
 /// Which statuses callers get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,8 +166,19 @@ fn of_identity(error: &IdentityError) -> Option<Head> {
     match error {
         IdentityError::Call(error) => of_outbound(error),
         IdentityError::Refused { status, retry_after, .. } => of_refusal(*status, *retry_after),
+        IdentityError::Workload(error) => of_workload(error),
         IdentityError::NoToken | IdentityError::Token(_) => BAD_GATEWAY,
         IdentityError::Interrupted => UNAVAILABLE,
+    }
+}
+
+/// The file is of this pod: whoever configured it changes it.
+fn of_workload(error: &WorkloadError) -> Option<Head> {
+    match error {
+        WorkloadError::Call(error) => of_outbound(error),
+        WorkloadError::File(_) | WorkloadError::Assertion => KNOWN,
+        WorkloadError::Endpoint => BAD_GATEWAY,
+        WorkloadError::Answer(error) => of_identity(error),
     }
 }
 
@@ -336,6 +348,24 @@ mod tests {
         told(of(IdentityError::NoToken), 403, 502, None);
         told(of(IdentityError::Interrupted), 403, 503, None);
         told(of(IdentityError::Token(NotABearer)), 403, 502, None);
+    }
+
+    #[test]
+    fn an_authority_is_told_by_what_it_did() {
+        let of = |error: WorkloadError| {
+            let error = IdentityError::Workload(Box::new(error));
+            Error::Release(ReleaseError::Identity(error.into()))
+        };
+        for (status, strict, retry_after) in REFUSALS {
+            told(of(refusal(status, SEVEN).into()), 403, strict, retry_after);
+        }
+        for (error, strict) in whole_calls() {
+            told(of(error.into()), 403, strict, None);
+        }
+        told(of(WorkloadError::Endpoint), 403, 502, None);
+        told(of(WorkloadError::File(std::io::ErrorKind::NotFound.into())), 403, 403, None);
+        told(of(WorkloadError::Assertion), 403, 403, None);
+        told(of(WorkloadError::Answer(Box::new(IdentityError::NoToken))), 403, 502, None);
     }
 
     #[test]

@@ -86,11 +86,8 @@ fn its_health_check_asks_whatever_answers() {
     let at = |name: &str| format!("unix:{}/{name}", folder.path().display());
     let (http, attest) = (at("http"), at("attest"));
     for (http, grpc) in [(http.as_str(), "off"), ("off", at("grpc").as_str())] {
-        let variables = [
-            ("SKR_HTTP_LISTEN", http),
-            ("SKR_LISTEN", grpc),
-            ("ATTEST_SIDECAR", attest.as_str()),
-        ];
+        let variables =
+            [("SKR_HTTP_LISTEN", http), ("SKR_LISTEN", grpc), ("ATTEST_SIDECAR", attest.as_str())];
         let asked = || run("/skr.sh", &["healthcheck"], &variables).status;
         assert_eq!(asked().code(), Some(1), "nobody is there yet");
         let mut command = Command::new(env!("CARGO_BIN_EXE_skr-sidecar"));

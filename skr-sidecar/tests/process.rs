@@ -64,6 +64,9 @@ async fn every_mistake_is_reported_at_once() {
         ("SKR_VAULT_HOSTS", "a.test,,b.test"),
         ("SKR_IDENTITY_ENDPOINT", "http://169.254.169.254/metadata"),
         ("AZURE_CLIENT_ID", "a&b"),
+        ("AZURE_TENANT_ID", "a/b"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "token"),
+        ("AZURE_AUTHORITY_HOST", "http://login.test"),
         ("OWNER_KID", "keys/owner/1"),
         ("TLS_KID", "https://v.vault.azure.net/keys/tls"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
@@ -85,7 +88,8 @@ async fn every_mistake_is_reported_at_once() {
 
 #[tokio::test]
 async fn one_protocol_at_least_is_answered() {
-    let off: Environment = [("SKR_LISTEN", "off"), ("SKR_HTTP_LISTEN", "off")].into_iter().collect();
+    let off: Environment =
+        [("SKR_LISTEN", "off"), ("SKR_HTTP_LISTEN", "off")].into_iter().collect();
     let problems = Process::embedded::<SkrSidecar>(&off).await.err().unwrap().to_string();
     assert!(problems.contains("nothing would be answered"), "{problems}");
 }

@@ -8,7 +8,8 @@ use tonic::Status;
 use world::World;
 use world::attest::Mood;
 use world::client::post;
-use world::vault::{Key, Misdeed};
+use world::release::oct_key;
+use world::vault::Misdeed;
 
 async fn strict() -> World {
     let world = World::start_with(|vault| {
@@ -18,7 +19,7 @@ async fn strict() -> World {
         ]
     })
     .await;
-    world.vault.hold(Key { published: json!({"kty": "oct-HSM"}), secret: vec![7; 32] });
+    world.vault.hold(oct_key());
     world
 }
 

@@ -75,6 +75,9 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "API_KEYS_FILE",
         "a keys file on a mounted share is attacker input; it is for people who move over",
     ),
+    ("AZURE_TENANT_ID", "a container group has a managed identity"),
+    ("AZURE_FEDERATED_TOKEN_FILE", "a container group has a managed identity"),
+    ("AZURE_AUTHORITY_HOST", "a container group has a managed identity"),
     ("CLIENT_ANCHORS_FILE", "AMD's and Microsoft's roots are believed"),
     (
         "CLIENT_POLICY_FILE",

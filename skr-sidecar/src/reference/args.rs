@@ -182,7 +182,10 @@ mod tests {
         }
         let args = read(r#"{"Identity":{"Client_ID":"a-b"},"maaconfig":{"user_agent":"me"}}"#);
         let args = args.unwrap();
-        assert_eq!((args.client_id.as_deref(), args.user_agent.as_deref()), (Some("a-b"), Some("me")));
+        assert_eq!(
+            (args.client_id.as_deref(), args.user_agent.as_deref()),
+            (Some("a-b"), Some("me"))
+        );
     }
 
     #[test]
@@ -191,7 +194,8 @@ mod tests {
         let thim_url = "http://169.254.169.254/metadata/THIM/amd/certification";
         assert_eq!(cache(thim), Ok(Some(CertificateCache::LocalThim(at(thim_url)))));
         for endpoint in ["kds.example/vcek/v1", "kds.example/vcek/v1/", "kds.example"] {
-            let amd = format!(r#"{{"endpoint_type":"AMD","endpoint":"{endpoint}","tee_type":"Milan"}}"#);
+            let amd =
+                format!(r#"{{"endpoint_type":"AMD","endpoint":"{endpoint}","tee_type":"Milan"}}"#);
             let expected = CertificateCache::Amd(at("https://kds.example"));
             assert_eq!(cache(&amd), Ok(Some(expected)), "{endpoint}");
         }

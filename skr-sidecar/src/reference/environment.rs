@@ -42,7 +42,9 @@ pub(super) enum EnvironmentError {
     Args(#[from] ArgsError),
     #[error("the port must be a number from 0 to 65535")]
     Port,
-    #[error("not a valid logrus Level: it must be trace, debug, info, warning, error, fatal or panic")]
+    #[error(
+        "not a valid logrus Level: it must be trace, debug, info, warning, error, fatal or panic"
+    )]
     LogLevel,
     #[error("{name} is set, and {by} says the same: remove one of them")]
     Twice { name: &'static str, by: &'static str },
@@ -69,7 +71,8 @@ pub(super) fn environment(
 
 /// The script takes variables; the first two arguments stand in for those that are not set.
 fn told_to_the_script(environment: &Environment, arguments: Vec<String>) -> Told {
-    let mut arguments = arguments.into_iter().map(|argument| Some(argument).filter(|a| !a.is_empty()));
+    let mut arguments =
+        arguments.into_iter().map(|argument| Some(argument).filter(|a| !a.is_empty()));
     let (first, second) = (arguments.next().flatten(), arguments.next().flatten());
     let value = |name| environment.value(name).map(ToOwned::to_owned);
     Told {

@@ -58,7 +58,8 @@ const fn passed(name: &'static str) -> Var {
 }
 
 const fn platform(name: &'static str) -> Var {
-    let help = "Set by the platform; passed to the attest-sidecar that this role starts, see there.";
+    let help =
+        "Set by the platform; passed to the attest-sidecar that this role starts, see there.";
     Var { name, class: Class::Harmless, default: None, help }
 }
 
