@@ -229,10 +229,10 @@ mod tests {
 
     /// Strict statuses of a failure and the seconds of `Retry-After`; what it is under the reference is `known`.
     #[track_caller]
-    fn told(error: Error, known: u16, strict: u16, retry_after: Option<u64>) {
-        let head = Statuses::Reference.head(&error);
+    fn told(error: &Error, known: u16, strict: u16, retry_after: Option<u64>) {
+        let head = Statuses::Reference.head(error);
         assert_eq!((head.status.as_u16(), head.retry_after), (known, None), "{error:?}");
-        let head = Statuses::Strict.head(&error);
+        let head = Statuses::Strict.head(error);
         let seconds = head.retry_after.map(|pause| pause.as_secs());
         assert_eq!((head.status.as_u16(), seconds), (strict, retry_after), "{error:?}");
     }
@@ -244,14 +244,14 @@ mod tests {
     #[test]
     fn a_callers_mistakes_are_told_as_ever() {
         let host = || "https://a".parse::<crate::host::Host>().unwrap_err();
-        told(Error::Request(RequestError::TooLarge(1)), 413, 413, None);
-        told(Error::Request(RequestError::Slow), 408, 408, None);
-        told(Error::Request(RequestError::Broken), 400, 400, None);
-        told(Error::Request(RequestError::Malformed(Malformed::Empty)), 400, 400, None);
-        told(Error::RuntimeData(base64::decode("a").unwrap_err()), 400, 400, None);
-        told(Error::ReleasePolicy(base64::decode("a").unwrap_err()), 400, 400, None);
-        told(Error::CacheSeconds("x".parse::<u32>().unwrap_err()), 400, 400, None);
-        told(Error::MaaHost(host()), 403, 403, None);
+        told(&Error::Request(RequestError::TooLarge(1)), 413, 413, None);
+        told(&Error::Request(RequestError::Slow), 408, 408, None);
+        told(&Error::Request(RequestError::Broken), 400, 400, None);
+        told(&Error::Request(RequestError::Malformed(Malformed::Empty)), 400, 400, None);
+        told(&Error::RuntimeData(base64::decode("a").unwrap_err()), 400, 400, None);
+        told(&Error::ReleasePolicy(base64::decode("a").unwrap_err()), 400, 400, None);
+        told(&Error::CacheSeconds("x".parse::<u32>().unwrap_err()), 400, 400, None);
+        told(&Error::MaaHost(host()), 403, 403, None);
         for error in [
             ReleaseError::Kid("a/b/c".parse::<crate::kid::KeyId>().unwrap_err()),
             ReleaseError::Reserved,
@@ -264,7 +264,7 @@ mod tests {
             ReleaseError::Key(KeyError::Type("oct-X".to_owned())),
             ReleaseError::Key(KeyError::Unfit("another")),
         ] {
-            told(Error::Release(error), 403, 403, None);
+            told(&Error::Release(error), 403, 403, None);
         }
     }
 
@@ -276,7 +276,7 @@ mod tests {
             (ReleaseError::Interrupted, 403, 503),
             (ReleaseError::TimedOut, 403, 504),
         ] {
-            told(Error::Release(error), known, strict, None);
+            told(&Error::Release(error), known, strict, None);
         }
     }
 
@@ -290,7 +290,7 @@ mod tests {
             ReleaseError::Key(KeyError::Ec),
             ReleaseError::Key(KeyError::OtherKey("n")),
         ] {
-            told(Error::Release(error), 403, 502, None);
+            told(&Error::Release(error), 403, 502, None);
         }
     }
 
@@ -328,11 +328,11 @@ mod tests {
             Error::Release(ReleaseError::Vault { kid, source: vault(error) })
         };
         for (status, strict, retry_after) in REFUSALS {
-            told(of(refusal(status, SEVEN)), 403, strict, retry_after);
-            told(of(refusal(status, None)), 403, strict, None);
+            told(&of(refusal(status, SEVEN)), 403, strict, retry_after);
+            told(&of(refusal(status, None)), 403, strict, None);
         }
         for (error, strict) in whole_calls() {
-            told(of(error), 403, strict, None);
+            told(&of(error), 403, strict, None);
         }
     }
 
@@ -340,14 +340,14 @@ mod tests {
     fn an_identity_service_is_told_by_what_it_did() {
         let of = |error: IdentityError| Error::Release(ReleaseError::Identity(error.into()));
         for (status, strict, retry_after) in REFUSALS {
-            told(of(refusal(status, SEVEN).into()), 403, strict, retry_after);
+            told(&of(refusal(status, SEVEN).into()), 403, strict, retry_after);
         }
         for (error, strict) in whole_calls() {
-            told(of(error.into()), 403, strict, None);
+            told(&of(error.into()), 403, strict, None);
         }
-        told(of(IdentityError::NoToken), 403, 502, None);
-        told(of(IdentityError::Interrupted), 403, 503, None);
-        told(of(IdentityError::Token(NotABearer)), 403, 502, None);
+        told(&of(IdentityError::NoToken), 403, 502, None);
+        told(&of(IdentityError::Interrupted), 403, 503, None);
+        told(&of(IdentityError::Token(NotABearer)), 403, 502, None);
     }
 
     #[test]
@@ -357,15 +357,15 @@ mod tests {
             Error::Release(ReleaseError::Identity(error.into()))
         };
         for (status, strict, retry_after) in REFUSALS {
-            told(of(refusal(status, SEVEN).into()), 403, strict, retry_after);
+            told(&of(refusal(status, SEVEN).into()), 403, strict, retry_after);
         }
         for (error, strict) in whole_calls() {
-            told(of(error.into()), 403, strict, None);
+            told(&of(error.into()), 403, strict, None);
         }
-        told(of(WorkloadError::Endpoint), 403, 502, None);
-        told(of(WorkloadError::File(std::io::ErrorKind::NotFound.into())), 403, 403, None);
-        told(of(WorkloadError::Assertion), 403, 403, None);
-        told(of(WorkloadError::Answer(Box::new(IdentityError::NoToken))), 403, 502, None);
+        told(&of(WorkloadError::Endpoint), 403, 502, None);
+        told(&of(WorkloadError::File(std::io::ErrorKind::NotFound.into())), 403, 403, None);
+        told(&of(WorkloadError::Assertion), 403, 403, None);
+        told(&of(WorkloadError::Answer(Box::new(IdentityError::NoToken))), 403, 502, None);
     }
 
     #[test]
@@ -390,12 +390,12 @@ mod tests {
             (Code::Unauthenticated, Some(502)),
         ] {
             let failed = || AttestError::Failed { code, text: String::new() };
-            told(Error::Raw(failed()), 403, strict.unwrap_or(403), None);
-            told(Error::Combined(failed()), 500, strict.unwrap_or(500), None);
-            told(Error::Maa(failed()), 403, strict.unwrap_or(403), None);
-            told(Error::Release(failed().into()), 403, strict.unwrap_or(403), None);
+            told(&Error::Raw(failed()), 403, strict.unwrap_or(403), None);
+            told(&Error::Combined(failed()), 500, strict.unwrap_or(500), None);
+            told(&Error::Maa(failed()), 403, strict.unwrap_or(403), None);
+            told(&Error::Release(failed().into()), 403, strict.unwrap_or(403), None);
         }
-        told(Error::Raw(AttestError::TimedOut), 403, 504, None);
+        told(&Error::Raw(AttestError::TimedOut), 403, 504, None);
     }
 
     #[test]
@@ -421,8 +421,8 @@ mod tests {
                 };
                 AttestError::NoToken(reply.into())
             };
-            told(Error::Maa(of()), 403, strict, retry_after);
-            told(Error::Release(of().into()), 403, strict, retry_after);
+            told(&Error::Maa(of()), 403, strict, retry_after);
+            told(&Error::Release(of().into()), 403, strict, retry_after);
         }
     }
 }

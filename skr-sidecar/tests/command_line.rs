@@ -1,5 +1,7 @@
 //! The command line of the reference (contract `skr.md` part 1.3): what starts, what does not, and with which words.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};

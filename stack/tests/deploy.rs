@@ -365,3 +365,51 @@ fn every_field_of_a_policy_is_documented() {
         assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/how-to/verify.md");
     }
 }
+
+/// Words of a page that are written as variables are.
+fn variables_of(page: &str) -> BTreeSet<&str> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = page.split(|c| !word(c));
+    let ours = |word: &&str| {
+        let upper = word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        upper && word.contains('_') && !word.starts_with('_') && !word.ends_with('_')
+    };
+    words.filter(ours).collect()
+}
+
+/// Of the page for people who move over: its variables exist, and its snippets differ in the image alone.
+#[test]
+fn the_page_for_moving_over_names_what_there_is() {
+    let page = std::fs::read_to_string(root().join("docs/how-to/skr-sidecar.md")).unwrap();
+    // What is named because it is not a variable of ours.
+    let others = ["HOST_DATA", "HTTP_PROXY", "SSL_CERT_DIR", "GIN_MODE", "YOUR_REGISTRY"];
+    let own = declared("skr-sidecar");
+    let drop_in: BTreeSet<&str> =
+        skr_sidecar::reference::DropIn::VARS.iter().chain(&COMMON).map(|var| var.name).collect();
+    let named = variables_of(&page);
+    for name in &named {
+        assert!(drop_in.contains(name) || others.contains(name), "there is no {name}");
+    }
+    for name in others {
+        assert!(named.contains(name) && !own.contains_key(name), "{name} needs no exception");
+    }
+    for var in
+        skr_sidecar::reference::VARS.iter().filter(|var| var.name.contains(char::is_lowercase))
+    {
+        assert!(page.contains(&format!("`{}", var.name)), "{} is not on the page", var.name);
+    }
+
+    let snippets: Vec<Value> = page
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
+        .collect();
+    let [mut theirs, mut ours] = <[Value; 2]>::try_from(snippets).unwrap();
+    assert_ne!(theirs["properties"]["image"].take(), ours["properties"]["image"].take());
+    assert_eq!(theirs, ours, "nothing but the image changes");
+    let program = ours["properties"]["command"][0].as_str().unwrap();
+    assert!(skr_sidecar::reference::Name::of(program).is_some());
+    for variable in ours["properties"]["environmentVariables"].as_array().unwrap() {
+        assert!(drop_in.contains(variable["name"].as_str().unwrap()), "{variable}");
+    }
+}

@@ -1,13 +1,7 @@
 //! `skr-sidecar` in the place of the reference: one container, started by the reference's name, with the reference's
 //! variables, and nothing beside it. Real processes in a simulated world.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

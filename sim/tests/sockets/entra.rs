@@ -34,9 +34,7 @@ async fn ask(stage: &Stage, assertion: &str, changed: (&str, &str)) -> (StatusCo
     let url = &stage.world.entra().unwrap().running.url;
     let tenant = stage.world.foundation().provider().tenant();
     let configuration = format!("{url}/{tenant}/v2.0/.well-known/openid-configuration");
-    let get = |url: String| stage.client.get(url).send();
-    let text = get(configuration).await.unwrap().text().await.unwrap();
-    let configuration: Value = serde_json::from_str(&text).unwrap();
+    let configuration = stage.get(&configuration).await.json();
     let endpoint = configuration["token_endpoint"].as_str().unwrap();
     assert!(endpoint.starts_with(url));
 
@@ -50,11 +48,8 @@ async fn ask(stage: &Stage, assertion: &str, changed: (&str, &str)) -> (StatusCo
         )
     });
     let form = fields.collect::<Vec<_>>().join("&");
-    let request = stage.client.post(endpoint).body(form);
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
-    let response = request.send().await.unwrap();
-    let (status, text) = (response.status(), response.text().await.unwrap());
-    (status, serde_json::from_str(&text).unwrap())
+    let answer = stage.post_form(endpoint, form).await;
+    (answer.status, answer.json())
 }
 
 #[tokio::test]

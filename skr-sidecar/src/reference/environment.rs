@@ -63,9 +63,9 @@ pub(super) fn environment(
     let mut folded = Folded(told.written_into(of_process));
     folded.logs(&told)?;
     folded.doors(&told)?;
-    folded.attest_sidecar();
     let args = told.args.as_deref().map(SideCarArgs::read).transpose()?;
     folded.args(args.unwrap_or_default())?;
+    folded.attest_sidecar();
     Ok(folded.0)
 }
 
@@ -132,7 +132,7 @@ impl Folded {
         }
     }
 
-    /// Sets a variable that nobody else may have set.
+    /// Sets a variable that nobody else may have set: of two values, one would have no effect.
     fn say(
         &mut self,
         name: &'static str,
@@ -197,15 +197,14 @@ impl Folded {
         const BY: &str = "SkrSideCarArgs";
         let SideCarArgs { certificates, client_id, user_agent } = args;
         let workload = ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"];
+        // A workload identity goes first, and this one before the environment's, as in the reference.
         if let Some(client_id) = client_id
             && !workload.iter().all(|name| self.has(name))
         {
             self.set("AZURE_CLIENT_ID", client_id);
         }
-        if let Some(user_agent) = user_agent {
-            self.set("ATTEST_MAA_USER_AGENT", user_agent);
-        }
         let mut say = |name, value: String| self.say(name, value, BY);
+        user_agent.map_or(Ok(()), |user_agent| say("ATTEST_MAA_USER_AGENT", user_agent))?;
         match certificates {
             None => {}
             Some(CertificateCache::LocalThim(url)) => {
@@ -416,6 +415,14 @@ mod tests {
             ([("Port", "1"), ("SKR_HTTP_LISTEN", "127.0.0.1:2")], "SKR_HTTP_LISTEN"),
             ([("ServerType", "http"), ("SKR_LISTEN", "127.0.0.1:2")], "SKR_LISTEN"),
             ([("LogLevel", "info"), ("LOG_LEVEL", "debug")], "LOG_LEVEL"),
+            // {"maaconfig":{"user_agent":"me"}}
+            (
+                [
+                    ("SkrSideCarArgs", "eyJtYWFjb25maWciOnsidXNlcl9hZ2VudCI6Im1lIn19"),
+                    ("ATTEST_MAA_USER_AGENT", "another"),
+                ],
+                "ATTEST_MAA_USER_AGENT",
+            ),
         ] {
             let error = script(&variables).err().unwrap();
             assert!(matches!(error, EnvironmentError::Twice { name: of, .. } if of == name));
