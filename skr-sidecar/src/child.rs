@@ -128,6 +128,8 @@ impl Child {
         let mut work = pin!(work);
         let mut running = None;
         let done = tokio::select! {
+            // The work goes first: what cannot even begin, because its port is taken say, starts nobody.
+            biased;
             done = &mut work => done,
             never = self.keep_running(&mut running) => match never? {},
         };

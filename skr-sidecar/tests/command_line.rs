@@ -35,8 +35,8 @@ fn a_bad_flag_is_answered_with_the_usage_and_two() {
 #[test]
 fn what_cannot_start_says_fatal_and_one() {
     let secret = "c2VjcmV0";
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().port().to_string();
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = occupied.local_addr().unwrap().port().to_string();
     for (name, arguments, variables, said) in [
         ("/skr.sh", vec![], vec![("SkrSideCarArgs", secret)], "SkrSideCarArgs cannot be used: "),
         ("/bin/skr", vec!["-base64", secret], vec![], "SkrSideCarArgs cannot be used: "),
@@ -103,6 +103,21 @@ fn its_health_check_asks_whatever_answers() {
         role.kill().unwrap();
         role.wait().unwrap();
     }
+}
+
+#[test]
+fn a_health_check_takes_the_flags_of_whom_it_asks() {
+    let status = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = status.local_addr().unwrap().port().to_string();
+    let answering = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = status.accept().unwrap();
+        stream.read_exact(&mut [0; 20]).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    });
+    let arguments = ["healthcheck", "-server_type", "http", "-port", &port];
+    assert_eq!(failure(&run("/bin/skr", &arguments, &[])), (Some(0), String::new()));
+    answering.join().unwrap();
 }
 
 /// Whatever changes what the drop-in does is in its digest.

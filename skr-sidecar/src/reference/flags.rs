@@ -31,7 +31,7 @@ pub(super) enum FlagError {
 
 /// What there is, as people are told.
 pub(super) const USAGE: &str = "\
-usage: skr [flags] | healthcheck
+usage: skr [healthcheck] [flags]
   -base64 string        SkrSideCarArgs: JSON in standard base64
   -loglevel string      trace, debug, info, warning, error, fatal or panic (default \"warning\")
   -logfile string       append the log to this file; its folder must exist

@@ -46,14 +46,14 @@ impl Name {
     }
 }
 
-/// Runs the role as the reference runs: `arguments` are those after the program's name. `healthcheck` alone asks the running
-/// role whether it is ready.
+/// Runs the role as the reference runs: `arguments` are those after the program's name. `healthcheck` before them asks the role
+/// that runs with them whether it is ready.
 #[must_use]
 pub fn main(name: Name, arguments: impl Iterator<Item = String>) -> ExitCode {
     let mut arguments: Vec<String> = arguments.collect();
     let asks = arguments.first().is_some_and(|first| first == "healthcheck");
     if asks {
-        arguments.clear();
+        arguments.remove(0);
     }
     let environment = environment::environment(Environment::of_process(), name, arguments);
     let environment = match environment {
