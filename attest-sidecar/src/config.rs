@@ -5,9 +5,10 @@ use service::listen::Local;
 use service::roots::{self, Roots};
 use url::Url;
 
-use crate::certificates::{Order, Places};
+use crate::certificates::{AzureCachePlace, Order, Places};
 use crate::device::Source;
 use crate::security_context::ContextPlace;
+use crate::user_agent::UserAgent;
 
 /// The role's variables.
 pub const VARS: &[Var] = &[
@@ -42,7 +43,25 @@ pub const VARS: &[Var] = &[
         name: "ATTEST_AZURE_CACHE_URL",
         class: Class::Measured,
         default: Some("https://global.acccache.azure.net"),
-        help: "Azure's cache of AMD's key distribution service: what stands before /SevSnpVM.",
+        help: "Azure's cache of AMD's key distribution service: what stands before the tee type.",
+    },
+    Var {
+        name: "ATTEST_AZURE_CACHE_TEE_TYPE",
+        class: Class::Measured,
+        default: Some("SevSnpVM"),
+        help: "How Azure's cache names this kind of machine.",
+    },
+    Var {
+        name: "ATTEST_AZURE_CACHE_API_VERSION",
+        class: Class::Measured,
+        default: Some("2020-10-15-preview"),
+        help: "The version of the cache's interface.",
+    },
+    Var {
+        name: "ATTEST_AZURE_CACHE_CLIENT_ID",
+        class: Class::Measured,
+        default: Some("ConfidentialACI"),
+        help: "Who asks the cache: its `clientId`.",
     },
     Var {
         name: "ATTEST_KDS_URL",
@@ -61,6 +80,12 @@ pub const VARS: &[Var] = &[
         class: Class::Measured,
         default: None,
         help: "Further hosts, comma separated, that may be asked for tokens besides MAA_ENDPOINT and Azure's own.",
+    },
+    Var {
+        name: "ATTEST_MAA_USER_AGENT",
+        class: Class::Measured,
+        default: None,
+        help: "What this role calls itself at MAA. Without it, nothing.",
     },
     Var {
         name: "UVM_SECURITY_CONTEXT_DIR",
@@ -98,6 +123,7 @@ pub struct Config {
     pub(crate) certificates: Places,
     pub(crate) maa: Url,
     pub(crate) maa_hosts: Vec<String>,
+    pub(crate) maa_agent: Option<UserAgent>,
     pub(crate) roots: Roots,
 }
 
@@ -108,6 +134,9 @@ impl Config {
         let order = env.parse::<Order>("ATTEST_CERTIFICATE_SOURCES");
         let thim = source_url(env, "ATTEST_THIM_URL");
         let azure_cache = source_url(env, "ATTEST_AZURE_CACHE_URL");
+        let tee_type = env.parse("ATTEST_AZURE_CACHE_TEE_TYPE");
+        let api_version = env.parse("ATTEST_AZURE_CACHE_API_VERSION");
+        let client_id = env.parse("ATTEST_AZURE_CACHE_CLIENT_ID");
         let kds = source_url(env, "ATTEST_KDS_URL");
         let maa = env.parse::<Url>("MAA_ENDPOINT").filter(|url| {
             let https = url.scheme() == "https" && url.path() == "/" && url.query().is_none();
@@ -119,7 +148,9 @@ impl Config {
         let maa_hosts = env.optional::<String>("ATTEST_MAA_HOSTS").unwrap_or_default();
         let maa_hosts = maa_hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
         let maa_hosts = maa_hosts.map(str::to_ascii_lowercase).collect();
+        let maa_agent = env.optional("ATTEST_MAA_USER_AGENT");
         let context = ContextPlace {
+            root: "/".into(),
             folder: env.optional("UVM_SECURITY_CONTEXT_DIR"),
             certificates: env.optional("UVM_HOST_AMD_CERTIFICATE"),
             security_policy: env.optional("UVM_SECURITY_POLICY"),
@@ -133,11 +164,17 @@ impl Config {
                 order: order?,
                 context,
                 thim: thim?,
-                azure_cache: azure_cache?,
+                azure_cache: AzureCachePlace {
+                    base: azure_cache?,
+                    tee_type: tee_type?,
+                    api_version: api_version?,
+                    client_id: client_id?,
+                },
                 kds: kds?,
             },
             maa: maa?,
             maa_hosts,
+            maa_agent,
             roots: roots?,
         })
     }
@@ -179,13 +216,15 @@ mod tests {
             ("ATTEST_THIM_URL", "http://thim.example/?x=y"),
             ("ATTEST_AZURE_CACHE_URL", "file:///etc"),
             ("ATTEST_KDS_URL", "kdsintf.amd.com"),
+            ("ATTEST_AZURE_CACHE_TEE_TYPE", "../other"),
+            ("ATTEST_AZURE_CACHE_API_VERSION", "1&a=b"),
+            ("ATTEST_AZURE_CACHE_CLIENT_ID", "a b"),
         ]);
         let wrong = wrong.unwrap();
-        for name in VARS
-            .iter()
-            .map(|var| var.name)
-            .filter(|name| name.ends_with("_URL") || *name == "ATTEST_CERTIFICATE_SOURCES")
-        {
+        for name in VARS.iter().map(|var| var.name).filter(|name| {
+            let source = name.ends_with("_URL") || name.starts_with("ATTEST_AZURE_CACHE_");
+            source || *name == "ATTEST_CERTIFICATE_SOURCES"
+        }) {
             assert!(wrong.contains(&format!("{name}: ")), "{name}: {wrong}");
         }
         assert_eq!(problems(&[("ATTEST_KDS_URL", "http://mirror.example/amd")]), None);

@@ -37,6 +37,7 @@ pub(crate) fn status(failure: &Failure) -> Status {
         Failure::Malformed(_) | Failure::Maa(_) => Status::invalid_argument(text),
         Failure::Evidence(EvidenceError::Processor(error)) => match error {
             ProcessorError::Busy => Status::resource_exhausted(text),
+            ProcessorError::NoDevice(_) => Status::failed_precondition(text),
             ProcessorError::Device(_) | ProcessorError::Gone => Status::unavailable(text),
         },
         Failure::Evidence(EvidenceError::Certificates(_)) => Status::unavailable(text),

@@ -163,11 +163,14 @@ impl Service {
     /// The request that goes to MAA is worth having even if MAA gives no token: a client may send it there.
     async fn token(&self, request: TokenRequest) -> Result<TokenReply, Failure> {
         let instance = self.maa.instance(&request.maa_endpoint)?;
+        let agent = Some(request.user_agent).filter(|agent| !agent.is_empty());
+        let agent = agent.map(|agent| agent.parse()).transpose();
+        let agent = agent.map_err(|_| Malformed("user_agent"))?;
         let ours = !matches!(request.runtime, Some(Runtime::Compatible(_)));
         let runtime_data = runtime_data::of(request.runtime)?;
         let endorsed = self.attester.over(&runtime_data).await?;
         let question = Question::new(&endorsed, self.attester.uvm(), runtime_data, ours);
-        let reply = match self.maa.token(&instance, &question).await {
+        let reply = match self.maa.token(&instance, &question, agent).await {
             Ok(token) => TokenReply { token, ..Default::default() },
             Err(why) => why.told(),
         };

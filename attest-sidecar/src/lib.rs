@@ -18,11 +18,13 @@ mod no_token;
 mod processor;
 mod runtime_data;
 mod security_context;
+mod user_agent;
 
 use std::sync::Arc;
 
 use service::env::{Reader, Var};
-use service::listen::{Listener, Local};
+use service::health::Probe;
+use service::listen::Listener;
 use service::{BoxError, Process, Role, lifecycle};
 
 use crate::certificates::Certificates;
@@ -48,8 +50,8 @@ impl Role for AttestSidecar {
         Config::read(env)
     }
 
-    fn health(config: &Config) -> &Local {
-        &config.listen
+    fn health(config: &Config) -> Probe<'_> {
+        Probe::Grpc(&config.listen)
     }
 
     async fn serve(config: Config, process: Process) -> Result<(), BoxError> {
@@ -64,7 +66,7 @@ impl Role for AttestSidecar {
             context.uvm_reference_info,
             context.security_policy,
         ));
-        let maa = Maa::new(&config.roots, config.maa, config.maa_hosts);
+        let maa = Maa::new(&config.roots, config.maa, config.maa_hosts, config.maa_agent);
 
         let production = config.roots.are_public();
         let router = grpc::router(&process, &listener, attester.clone(), maa, production);

@@ -20,6 +20,7 @@ use url::{Host, Url};
 use crate::evidence::Endorsed;
 use crate::maa_keys::Keys;
 use crate::no_token::NoToken;
+use crate::user_agent::UserAgent;
 
 const API_VERSION: &str = "2022-08-01";
 
@@ -48,15 +49,22 @@ pub(crate) struct Maa {
     keys: Keys,
     default: Url,
     hosts: Vec<String>,
+    agent: Option<UserAgent>,
 }
 
 impl Maa {
-    pub(crate) fn new(roots: &Roots, default: Url, hosts: Vec<String>) -> Self {
+    pub(crate) fn new(
+        roots: &Roots,
+        default: Url,
+        hosts: Vec<String>,
+        agent: Option<UserAgent>,
+    ) -> Self {
         Self {
             outbound: Outbound::new("MAA", roots, LIMITS),
             keys: Keys::new(roots),
             default,
             hosts,
+            agent,
         }
     }
 
@@ -88,14 +96,16 @@ impl Maa {
         self.hosts.contains(&with_port)
     }
 
-    /// Asks for a token, and hands it out only if the instance's own key signed it, now, about what was sent.
+    /// Asks for a token, as `agent` or else as the configured one, and hands it out only if the instance's own key signed
+    /// it, now, about what was sent.
     pub(crate) async fn token(
         &self,
         instance: &Url,
         question: &Question,
+        agent: Option<UserAgent>,
     ) -> Result<String, NoToken> {
-        let (token, issuer) =
-            tokio::join!(self.ask(instance, question.body.clone()), self.keys.of(instance));
+        let asking = self.ask(instance, question.body.clone(), agent);
+        let (token, issuer) = tokio::join!(asking, self.keys.of(instance));
         let (token, issuer) = (token?, issuer?);
         match question.believe(&token, &issuer) {
             Err(TokenError::Rejected(rejected)) if misses_its_key(&rejected) => {
@@ -107,7 +117,13 @@ impl Maa {
         Ok(token)
     }
 
-    async fn ask(&self, instance: &Url, body: Bytes) -> Result<String, NoToken> {
+    /// What an instance answers, not verified yet.
+    pub(crate) async fn ask(
+        &self,
+        instance: &Url,
+        body: Bytes,
+        agent: Option<UserAgent>,
+    ) -> Result<String, NoToken> {
         #[derive(Deserialize)]
         struct Answer {
             token: String,
@@ -115,7 +131,11 @@ impl Maa {
         let mut url = instance.clone();
         url.set_path("/attest/SevSnpVm");
         url.query_pairs_mut().append_pair("api-version", API_VERSION);
-        let answer = self.outbound.repeatedly(&Call::post_json(url, body)).await?;
+        let mut call = Call::post_json(url, body);
+        if let Some(UserAgent(agent)) = agent.or_else(|| self.agent.clone()) {
+            call = call.header(http::header::USER_AGENT, agent);
+        }
+        let answer = self.outbound.repeatedly(&call).await?;
         let answer: Answer = serde_json::from_slice(&answer.body).map_err(|_| NoToken::Answer)?;
         if answer.token.is_empty() { Err(NoToken::Answer) } else { Ok(answer.token) }
     }

@@ -25,6 +25,9 @@ pub(crate) enum ProcessorError {
     /// Too many wait already.
     #[error("too many wait for the security processor; try again")]
     Busy,
+    /// There is no device, and there may be one later.
+    #[error(transparent)]
+    NoDevice(Arc<DeviceError>),
     /// The device failed; its error is shared by everybody who waited.
     #[error("failed to retrieve attestation report")]
     Device(#[source] Arc<DeviceError>),
@@ -60,7 +63,7 @@ pub(crate) struct Processor {
 impl Processor {
     /// Starts the one thread that talks to the device. It ends when the last clone is dropped.
     pub(crate) fn start(source: &Source) -> Result<Self, BoxError> {
-        Self::ask(source.device()?)
+        Self::ask(source.device())
     }
 
     fn ask(device: Box<dyn Device>) -> Result<Self, BoxError> {
@@ -171,7 +174,10 @@ impl Turns {
 }
 
 fn shared(error: DeviceError) -> ProcessorError {
-    ProcessorError::Device(Arc::new(error))
+    match error {
+        DeviceError::Missing => ProcessorError::NoDevice(Arc::new(error)),
+        _ => ProcessorError::Device(Arc::new(error)),
+    }
 }
 
 #[cfg(test)]

@@ -8,16 +8,21 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Where Kata containers find theirs.
-const KATA: &str = "/opt/confidential-containers/share/kata-containers";
+/// Where Kata containers find theirs, below the root.
+const KATA: &str = "opt/confidential-containers/share/kata-containers";
+
+/// Part of the name of the folder that container groups find theirs in, below the root.
+const MOUNTED: &str = "security-context-";
 
 /// The longest file that is read. A certificate file has 9 KiB, an endorsement 15 KiB, a policy up to some
 /// hundred.
 const MAX_LENGTH: u64 = 4 * 1024 * 1024;
 
 /// Where to look, as the environment says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ContextPlace {
+    /// Below which folders are looked for that the environment does not name: `/`.
+    pub(crate) root: PathBuf,
     pub(crate) folder: Option<PathBuf>,
     pub(crate) certificates: Option<String>,
     pub(crate) security_policy: Option<String>,
@@ -34,7 +39,8 @@ pub(crate) struct SecurityContext {
 }
 
 impl SecurityContext {
-    /// Reads the folder that the environment names, else the first `/security-context-*`, else Kata's; the
+    /// Reads the folder that the environment names, else the first of `/` whose name holds
+    /// `security-context-`, else Kata's; the
     /// variables of the environment stand in for what no file holds.
     pub(crate) fn read(place: &ContextPlace) -> Self {
         let policy = part(place, "security-policy-base64", &place.security_policy);
@@ -55,17 +61,18 @@ pub(crate) fn host_certificates(place: &ContextPlace) -> Option<Vec<u8>> {
 }
 
 fn part(place: &ContextPlace, file: &str, variable: &Option<String>) -> Option<String> {
-    let folder = place.folder.clone().or_else(mounted).unwrap_or_else(|| KATA.into());
+    let mounted = || mounted(&place.root).unwrap_or_else(|| place.root.join(KATA));
+    let folder = place.folder.clone().unwrap_or_else(mounted);
     read_text(&folder.join(file)).or_else(|| variable.clone())
 }
 
-fn mounted() -> Option<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir("/")
+fn mounted(root: &Path) -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(root)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with("security-context-")
+            name.contains(MOUNTED)
         })
         .collect();
     found.sort();
@@ -93,18 +100,28 @@ fn decode(text: &str, part: &'static str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn nothing_said(root: &Path) -> ContextPlace {
+        let root = root.to_owned();
+        let (folder, certificates, security_policy, reference_info) = Default::default();
+        ContextPlace { root, folder, certificates, security_policy, reference_info }
+    }
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+
     #[test]
     fn files_go_before_variables_and_a_broken_part_leaves_the_others() {
         let folder = tempfile::tempdir().unwrap();
-        let write =
-            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let write = |name: &str, text: &str| write(folder.path(), name, text);
         write("security-policy-base64", "cG9saWN5\n");
         write("host-amd-cert-base64", "bm8ganNvbg");
         let place = ContextPlace {
             folder: Some(folder.path().to_owned()),
             security_policy: Some("b3RoZXI=".to_owned()),
             reference_info: Some("AAEC".to_owned()),
-            certificates: None,
+            ..nothing_said(Path::new("/nowhere"))
         };
         let context = SecurityContext::read(&place);
         assert_eq!(context.security_policy.as_deref(), Some(b"policy".as_slice()));
@@ -115,5 +132,39 @@ mod tests {
 
         write("reference-info-base64", "not base64!");
         assert_eq!(SecurityContext::read(&place).uvm_reference_info, None);
+    }
+
+    #[test]
+    fn folders_are_looked_for_in_their_order() {
+        let root = tempfile::tempdir().unwrap();
+        let place = nothing_said(root.path());
+        let policy = |place: &ContextPlace| SecurityContext::read(place).security_policy;
+        let policy_in = |folder: &str, text: &str| {
+            write(&root.path().join(folder), "security-policy-base64", &STANDARD.encode(text));
+        };
+        assert_eq!(policy(&place), None);
+        policy_in(KATA, "kata's");
+        assert_eq!(policy(&place).as_deref(), Some(b"kata's".as_slice()));
+        policy_in("my-security-context-2", "mounted, by a name that holds it");
+        policy_in("security-contexts", "not by this name");
+        let holds = Some(b"mounted, by a name that holds it".as_slice());
+        assert_eq!(policy(&place).as_deref(), holds);
+        policy_in("a-security-context-9", "mounted, first by name");
+        assert_eq!(policy(&place).as_deref(), Some(b"mounted, first by name".as_slice()));
+        policy_in("named", "named");
+        let named = ContextPlace { folder: Some(root.path().join("named")), ..place };
+        assert_eq!(policy(&named).as_deref(), Some(b"named".as_slice()));
+    }
+
+    /// Kata containers mount the endorsement alone.
+    #[test]
+    fn an_endorsement_alone_is_enough_and_is_given_without_the_newline_of_its_file() {
+        let root = tempfile::tempdir().unwrap();
+        write(&root.path().join(KATA), "reference-info-base64", "0oRZAAA=\n");
+        let place = nothing_said(root.path());
+        let context = SecurityContext::read(&place);
+        assert_eq!(context.uvm_reference_info.as_deref(), Some("0oRZAAA="));
+        assert_eq!(context.security_policy, None);
+        assert!(host_certificates(&place).is_none());
     }
 }

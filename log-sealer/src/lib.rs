@@ -47,7 +47,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service::env::{Reader, Var};
-use service::listen::{Listener, Local};
+use service::health::Probe;
+use service::listen::Listener;
 use service::{BoxError, Process, Role, Shutdown, lifecycle};
 use tokio::time::timeout;
 
@@ -104,8 +105,8 @@ impl Role for LogSealer {
         Config::read(env)
     }
 
-    fn health(config: &Config) -> &Local {
-        &config.listen
+    fn health(config: &Config) -> Probe<'_> {
+        Probe::Grpc(&config.listen)
     }
 
     async fn serve(config: Config, process: Process) -> Result<(), BoxError> {

@@ -30,7 +30,8 @@ mod tls;
 use std::sync::Arc;
 
 use service::env::{Reader, Var};
-use service::listen::{Listener, Local};
+use service::health::Probe;
+use service::listen::Listener;
 use service::{BoxError, Process, Role, Shutdown, lifecycle};
 use tokio::net::TcpListener;
 
@@ -65,8 +66,8 @@ impl Role for Proxy {
         Config::read(env)
     }
 
-    fn health(config: &Config) -> &Local {
-        &config.grpc
+    fn health(config: &Config) -> Probe<'_> {
+        Probe::Grpc(&config.grpc)
     }
 
     async fn serve(config: Config, process: Process) -> Result<(), BoxError> {

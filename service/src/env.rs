@@ -96,6 +96,27 @@ impl Environment {
         )
     }
 
+    /// The value of a variable that is set and not empty: for whoever makes another environment of this one. A role reads
+    /// its own by a [`Reader`].
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// The same with this variable as well, or with this value of it.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// The same without this variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -149,6 +170,11 @@ impl<'a> Reader<'a> {
             })
             .collect();
         Self { env, vars, problems, unsealed: BTreeSet::new() }
+    }
+
+    /// Whether the role has this variable at all.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        self.vars.iter().any(|var| var.name == name)
     }
 
     /// The value as it stands, or the default of its row. An empty value counts as absent, because templates

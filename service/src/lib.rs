@@ -11,13 +11,16 @@ pub mod env;
 pub mod grpc;
 pub mod health;
 pub mod listen;
+mod log_file;
 mod logs;
 pub mod outbound;
 mod process;
 pub mod roots;
 mod shutdown;
 
-pub use process::{BoxError, Identity, Process, Role, chain, main, main_with};
+pub use process::{
+    BoxError, Failure, Identity, Process, Role, Until, chain, healthcheck, main, main_with, run,
+};
 pub use shutdown::Shutdown;
 
 #[doc(hidden)]

@@ -1,4 +1,5 @@
-//! Where the events of a role go: sealed, to `log-sealer` by OTLP; in the clear, only their constant names.
+//! Where the events of a role go: sealed, to `log-sealer` by OTLP; in the clear, only their constant names, unless the
+//! role's measured configuration names a file (`log_file`).
 //!
 //! A container's stdout belongs to the cloud operator. The console therefore prints the *name* of a
 //! [`lifecycle!`](crate::lifecycle) event and nothing else of it: a name is a `&'static str`, so no value can
@@ -24,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::env::Reader;
 use crate::grpc;
 use crate::listen::Local;
+use crate::log_file::{self, LogFile, LogFileError};
 use crate::process::Identity;
 
 /// Crates whose events are ours.
@@ -54,6 +56,7 @@ macro_rules! lifecycle {
 pub(crate) struct Config {
     sealer: Sealer,
     level: LevelFilter,
+    file: Option<log_file::Place>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,39 +84,54 @@ impl Config {
             }
             level => level,
         };
-        Some(Self { sealer: sealer?, level: LevelFilter::from_level(level?) })
+        let writes = env.declares(log_file::VARIABLE);
+        let file = writes.then(|| env.optional(log_file::VARIABLE)).flatten();
+        Some(Self { sealer: sealer?, level: LevelFilter::from_level(level?), file })
     }
 }
 
 /// Keeps the pipeline alive; flushes it when the role stops.
 #[derive(Debug)]
-pub(crate) struct Logs(Option<SdkLoggerProvider>);
+pub(crate) struct Logs {
+    provider: Option<SdkLoggerProvider>,
+    file: Option<LogFile>,
+}
 
 impl Logs {
     /// Starts the pipeline. Must be called inside the runtime, because the exporter's channel lives on it.
-    pub(crate) fn start(config: &Config, identity: &Identity) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// There is to be a file, and it cannot be written.
+    pub(crate) fn start(config: &Config, identity: &Identity) -> Result<Self, LogFileError> {
+        let file = config.file.as_ref().map(LogFile::open).transpose()?;
         let provider = match &config.sealer {
             Sealer::Off => None,
             Sealer::At(sealer) => exporter(sealer).map(|exporter| provider(exporter, identity)),
         };
         let ours = Targets::new().with_targets(TARGETS.map(|target| (target, config.level)));
+        let filed = file.clone().map(|file| file.with_filter(ours.clone()));
         let sealed = provider
             .as_ref()
             .map(|provider| OpenTelemetryTracingBridge::new(provider).with_filter(ours));
         let console = Console { role: identity.role }
             .with_filter(Targets::new().with_target("lifecycle", LevelFilter::INFO));
         // A second subscriber in one process can only be a test's own; it stays.
-        let _ = tracing_subscriber::registry().with(console).with(sealed).try_init();
-        Self(provider)
+        let _ = tracing_subscriber::registry().with(console).with(sealed).with(filed).try_init();
+        Ok(Self { provider, file })
     }
 
     /// Sends what waits, within a bound.
     pub(crate) async fn stop(self) {
-        if let Some(provider) = self.0 {
-            // The SDK blocks its caller, and its exporter needs the runtime.
-            let flush = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH));
-            let _ = tokio::time::timeout(FLUSH, flush).await;
-        }
+        let Self { provider, file } = self;
+        // Both block their caller, and the SDK's exporter needs the runtime.
+        let flush = tokio::task::spawn_blocking(move || {
+            if let Some(file) = file {
+                file.flush();
+            }
+            provider.map(|provider| provider.shutdown_with_timeout(FLUSH))
+        });
+        let _ = tokio::time::timeout(FLUSH, flush).await;
     }
 }
 

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::env::{Environment, Measured, Problems, Reader, Var};
-use crate::health::{self, Health};
-use crate::listen::Local;
+use crate::health::{self, Health, Probe};
 use crate::logs::{self, Logs, console_line};
 use crate::{Shutdown, clock, env};
 
@@ -35,8 +34,8 @@ pub trait Role {
     /// Reads every variable, then says whether all were good.
     fn read(env: &mut Reader<'_>) -> Option<Self::Config>;
 
-    /// Where it answers `grpc.health.v1`.
-    fn health(config: &Self::Config) -> &Local;
+    /// Where it says whether it is ready.
+    fn health(config: &Self::Config) -> Probe<'_>;
 
     /// Serves until [`Process::shutdown`] fires.
     ///
@@ -99,8 +98,9 @@ impl Process {
 
 /// Runs a role: `fn main() -> ExitCode { service::main::<Proxy>() }`.
 ///
-/// Without arguments it serves. `healthcheck` asks the running process whether it is ready, because images
-/// hold no shell; `vars` prints the table of variables; `--version` the version.
+/// Without arguments it serves; `child` makes it stop as well when its standard input ends, which whoever started it
+/// holds open. `healthcheck` asks the running process whether it is ready, because images hold no shell; `vars` prints
+/// the table of variables; `--version` the version.
 #[must_use]
 pub fn main<R: Role>() -> ExitCode {
     main_with::<R>(std::env::args().skip(1))
@@ -110,13 +110,16 @@ pub fn main<R: Role>() -> ExitCode {
 #[must_use]
 pub fn main_with<R: Role>(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     match (arguments.next().as_deref(), arguments.next()) {
-        (None, _) => run::<R>(&Environment::of_process()),
-        (Some("healthcheck"), None) => healthcheck::<R>(&Environment::of_process()),
+        (None, _) => ending::<R>(run::<R>(&Environment::of_process(), Until::Signal)),
+        (Some("child"), None) => {
+            ending::<R>(run::<R>(&Environment::of_process(), Until::InputEnds))
+        }
+        (Some("healthcheck"), None) => ending::<R>(healthcheck::<R>(&Environment::of_process())),
         (Some("vars"), None) => print(&env::markdown(&[R::VARS, &env::COMMON].concat())),
         (Some("--version"), None) => print(&format!("{} {}\n", R::NAME, R::VERSION)),
         _ => {
             complain(&format!(
-                "{}: {}\nusage: {} [healthcheck | vars | --version]\n",
+                "{}: {}\nusage: {} [child | healthcheck | vars | --version]\n",
                 R::NAME,
                 R::ABOUT,
                 R::NAME
@@ -126,25 +129,63 @@ pub fn main_with<R: Role>(mut arguments: impl Iterator<Item = String>) -> ExitCo
     }
 }
 
-fn run<R: Role>(environment: &Environment) -> ExitCode {
-    let (config, logs, measured) = match configuration::<R>(environment) {
-        Ok(all) => all,
-        Err(problems) => return unusable::<R>(&problems),
-    };
+/// What a role serves until.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// One of these, or the end of standard input: it was started by another process, and ends with it.
+    InputEnds,
+}
+
+/// Why a role does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Its environment says nothing that it could run with. Starting again will not help.
+    #[error("the environment cannot be used:\n{0}")]
+    Environment(#[from] Problems),
+    /// It could not serve, or not to the end.
+    #[error("{}", chain(.0.as_ref()))]
+    Serving(BoxError),
+}
+
+/// Serves, and says what it was that ended it.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub fn run<R: Role>(environment: &Environment, until: Until) -> Result<(), Failure> {
+    let (config, logs, measured) = configuration::<R>(environment)?;
     console_line(R::NAME, "starting");
     quiet_panics(R::NAME);
-    let outcome = runtime().and_then(|runtime| {
-        let outcome = runtime.block_on(serve::<R>(config, &logs, measured));
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        outcome
-    });
-    match outcome {
-        Ok(()) => {
-            console_line(R::NAME, "stopped");
-            ExitCode::SUCCESS
+    let runtime = runtime().map_err(Failure::Serving)?;
+    let outcome = runtime.block_on(serve::<R>(config, &logs, measured, until));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome.map_err(Failure::Serving)?;
+    console_line(R::NAME, "stopped");
+    Ok(())
+}
+
+/// Asks the role that runs with this environment whether it is ready.
+///
+/// # Errors
+///
+/// [`Failure`]: it is not, or gives no answer.
+pub fn healthcheck<R: Role>(environment: &Environment) -> Result<(), Failure> {
+    let (config, _, _) = configuration::<R>(environment)?;
+    let asked = runtime().and_then(|runtime| runtime.block_on(health::ask(R::health(&config))));
+    asked.map_err(Failure::Serving)
+}
+
+fn ending<R: Role>(outcome: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    match failure {
+        Failure::Environment(_) => {
+            complain(&format!("{}: {failure}", R::NAME));
+            ExitCode::from(EXIT_USAGE)
         }
-        Err(error) => {
-            complain(&format!("{}: {}\n", R::NAME, chain(error.as_ref())));
+        Failure::Serving(_) => {
+            complain(&format!("{}: {failure}\n", R::NAME));
             ExitCode::FAILURE
         }
     }
@@ -154,10 +195,14 @@ async fn serve<R: Role>(
     config: R::Config,
     logs: &logs::Config,
     measured: Measured,
+    until: Until,
 ) -> Result<(), BoxError> {
     let shutdown = Shutdown::on_signal()?;
+    if until == Until::InputEnds {
+        shutdown.fire_when_input_ends()?;
+    }
     let identity = identity::<R>(measured)?;
-    let logs = Logs::start(logs, &identity);
+    let logs = Logs::start(logs, &identity)?;
     for name in &identity.measured.unsealed {
         tracing::warn!(variable = name, "a secret came from the environment: seal it instead");
     }
@@ -185,20 +230,6 @@ fn quiet_panics(role: &'static str) {
     }));
 }
 
-fn healthcheck<R: Role>(environment: &Environment) -> ExitCode {
-    let config = match configuration::<R>(environment) {
-        Ok((config, _, _)) => config,
-        Err(problems) => return unusable::<R>(&problems),
-    };
-    match runtime().and_then(|runtime| runtime.block_on(health::ask(R::health(&config)))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format!("{}: {}\n", R::NAME, chain(error.as_ref())));
-            ExitCode::FAILURE
-        }
-    }
-}
-
 fn configuration<R: Role>(
     environment: &Environment,
 ) -> Result<(R::Config, logs::Config, Measured), Problems> {
@@ -223,11 +254,6 @@ fn identity<R: Role>(measured: Measured) -> Result<Identity, BoxError> {
         started: clock::unix_now(),
         measured,
     })
-}
-
-fn unusable<R: Role>(problems: &Problems) -> ExitCode {
-    complain(&format!("{}: the environment cannot be used:\n{problems}", R::NAME));
-    ExitCode::from(EXIT_USAGE)
 }
 
 /// An error and its causes as one text, outermost first.

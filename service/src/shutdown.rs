@@ -28,6 +28,22 @@ impl Shutdown {
         Ok(shutdown)
     }
 
+    /// Fires as well when standard input ends: when whoever holds its other end closes it, or is gone. What comes in before
+    /// is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread to wait for it.
+    pub(crate) fn fire_when_input_ends(&self) -> std::io::Result<()> {
+        let shutdown = self.clone();
+        let wait = move || {
+            // An error is an end, too: nobody can hold the other end of what cannot be read.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            shutdown.fire();
+        };
+        std::thread::Builder::new().name("parent".to_owned()).spawn(wait).map(|_| ())
+    }
+
     /// Tells everybody to stop.
     pub fn fire(&self) {
         self.0.cancel();

@@ -15,6 +15,7 @@
 //! | `$UVM_SECURITY_CONTEXT_DIR` | [`security_context`], [`uvm`] | `sim-snp` | three files |
 //! | instance metadata: THIM, managed identity | [`imds`] | `sim-imds` | HTTP |
 //! | AMD KDS, Azure's cache of it | [`kds`] | `sim-imds` | HTTP, HTTPS |
+//! | Microsoft Entra, a cluster's assertions | [`entra`] | | HTTPS |
 //! | Microsoft Azure Attestation | [`maa`] | `sim-maa` | HTTPS |
 //! | Key Vault, Managed HSM | [`vault`] | `sim-vault` | HTTPS |
 //! | the model upstream | [`model`] | `sim-model` | HTTP, server-sent events |
@@ -113,6 +114,7 @@ pub mod cli;
 pub mod clock;
 pub mod device;
 pub mod encoding;
+pub mod entra;
 pub mod faults;
 pub mod http;
 pub mod identity;

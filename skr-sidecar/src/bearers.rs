@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::identity::{Identity, IdentityError, Issued};
+use crate::identity::{IdentityError, Issued, Source};
 use crate::secret::Bearer;
 
 /// A token is not used in the last minutes of its life: what it is sent with takes time, and clocks differ.
@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Tokens of one identity.
 pub(crate) struct Bearers {
-    identity: Arc<Identity>,
+    identity: Arc<Source>,
     /// One place a resource; there are as many as there are clouds and kinds of vaults.
     places: Lock<BTreeMap<&'static str, Arc<Mutex<Place>>>>,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Lent {
 
 impl Bearers {
     /// Those of `identity`.
-    pub(crate) fn new(identity: Identity) -> Self {
+    pub(crate) fn new(identity: Source) -> Self {
         Self { identity: Arc::new(identity), places: Lock::default() }
     }
 

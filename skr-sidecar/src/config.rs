@@ -8,11 +8,14 @@ use service::env::{Class, Reader, Var};
 use service::listen::Local;
 use service::roots::{self, Roots};
 
+use crate::doors::{Door, Doors};
 use crate::host::{Host, HttpsUrl};
 use crate::identity::{ClientId, Endpoint};
 use crate::reserved::{self, Reserved};
 use crate::secrets::{self, Settings};
+use crate::strict::Statuses;
 use crate::vault_hosts::HostList;
+use crate::workload_identity::Workload;
 use crate::wrapping_key::Wrap;
 
 /// The table of variables.
@@ -20,12 +23,12 @@ pub(crate) const VARS: &[Var] = &[
     measured(
         "SKR_LISTEN",
         Some("127.0.0.1:50000"),
-        "Where this role answers gRPC: host:port on loopback, or unix:/path.",
+        "Where this role answers gRPC: host:port on loopback, unix:/path, or `off`.",
     ),
     measured(
         "SKR_HTTP_LISTEN",
         Some("127.0.0.1:9000"),
-        "Where this role answers HTTP, for callers of Microsoft's sidecar: host:port on loopback, or unix:/path.",
+        "Where this role answers HTTP, for callers of Microsoft's sidecar: host:port on loopback, unix:/path, or `off`.",
     ),
     measured(
         "ATTEST_SIDECAR",
@@ -60,7 +63,22 @@ pub(crate) const VARS: &[Var] = &[
     measured(
         "AZURE_CLIENT_ID",
         None,
-        "Client id of the user-assigned identity to use. Without it, the group's only one.",
+        "Client id of the user-assigned identity to use. Without it, the group's only one. With AZURE_TENANT_ID and AZURE_FEDERATED_TOKEN_FILE, the workload identity's.",
+    ),
+    measured(
+        "AZURE_TENANT_ID",
+        None,
+        "The directory of a workload identity, which then stands for the managed identity.",
+    ),
+    measured(
+        "AZURE_FEDERATED_TOKEN_FILE",
+        None,
+        "The file in which the cluster keeps the workload identity's assertion; read for each token.",
+    ),
+    measured(
+        "AZURE_AUTHORITY_HOST",
+        Some("https://login.microsoftonline.com"),
+        "Where a workload identity's assertion is exchanged. It goes nowhere else.",
     ),
     measured(
         "SKR_WRAP_KEYS",
@@ -76,6 +94,11 @@ pub(crate) const VARS: &[Var] = &[
     secrets::MIN_VERSION_VAR,
     secrets::ENVELOPE_VAR,
     secrets::FILE_VAR,
+    measured(
+        "SKR_STATUS",
+        Some("reference"),
+        "`reference`: HTTP statuses as callers of Microsoft's sidecar know them. `strict`: 502, 503 and 504 where a party failed, is busy or late.",
+    ),
     roots::VAR,
 ];
 
@@ -86,10 +109,8 @@ const fn measured(name: &'static str, default: Option<&'static str>, help: &'sta
 /// What the variables say.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where gRPC is answered.
-    pub(crate) listen: Local,
-    /// Where HTTP is answered.
-    pub(crate) http_listen: Local,
+    /// Where gRPC and HTTP are answered.
+    pub(crate) doors: Doors,
     /// Where `attest-sidecar` answers.
     pub(crate) attest_sidecar: Local,
     /// The vault of calls that name none.
@@ -104,12 +125,16 @@ pub struct Config {
     pub(crate) identity_endpoint: Endpoint,
     /// Whose token.
     pub(crate) client_id: Option<ClientId>,
+    /// The identity of a pod, which stands for the managed one.
+    pub(crate) workload: Option<Workload>,
     /// Keys of the vault that are used in this process only.
     pub(crate) reserved: Reserved,
     /// Where WrapKey may read keys.
     pub(crate) wrap_keys: Option<PathBuf>,
     /// How sealed secrets are opened; `None` if there are none.
     pub(crate) secrets: Option<Settings>,
+    /// Which statuses failures have over HTTP.
+    pub(crate) statuses: Statuses,
     /// Whom to believe.
     pub(crate) roots: Roots,
 }
@@ -129,8 +154,8 @@ impl FromStr for Folder {
 impl Config {
     /// Reads every variable, then says whether all were good.
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
-        let listen = env.parse("SKR_LISTEN");
-        let http_listen = env.parse("SKR_HTTP_LISTEN");
+        let grpc = env.parse::<Door>("SKR_LISTEN");
+        let http = env.parse::<Door>("SKR_HTTP_LISTEN");
         let attest_sidecar = env.parse("ATTEST_SIDECAR");
         let vault = env.optional("KEY_VAULT_URL").map(|HttpsUrl(host)| host);
         let maa = env.optional("MAA_ENDPOINT").map(|HttpsUrl(host)| host);
@@ -138,14 +163,22 @@ impl Config {
         let wrap = env.parse("SKR_WRAP");
         let identity_endpoint = env.parse("SKR_IDENTITY_ENDPOINT");
         let client_id = env.optional("AZURE_CLIENT_ID");
+        let workload = Workload::read(env, client_id.as_ref());
         let wrap_keys = env.optional("SKR_WRAP_KEYS").map(|Folder(path)| path);
         let reserved = Reserved::read(env, vault.is_some());
         let secrets = Settings::read(env, reserved.secrets.clone());
+        let statuses = env.parse("SKR_STATUS");
         let roots = Roots::read(env);
+        let doors = grpc.zip(http).map(|(grpc, http)| Doors::new(grpc, http));
+        if matches!(doors, Some(None)) {
+            env.refuse(
+                "SKR_LISTEN",
+                &"is off, and so is SKR_HTTP_LISTEN: nothing would be answered",
+            );
+        }
         let HostList(vault_hosts) = vault_hosts;
         Some(Self {
-            listen: listen?,
-            http_listen: http_listen?,
+            doors: doors??,
             attest_sidecar: attest_sidecar?,
             vault,
             maa,
@@ -153,6 +186,8 @@ impl Config {
             wrap: wrap?,
             identity_endpoint: identity_endpoint?,
             client_id,
+            workload,
+            statuses: statuses?,
             wrap_keys,
             reserved,
             secrets,

@@ -1,7 +1,8 @@
 //! What callers are told: which status a failure has, and its text. The one place that decides it.
 //!
 //! Over HTTP the statuses are those that callers of the reference implementation know (contract `skr.md`
-//! part 1.1): 403 for nearly all that fails once a request is read. Over gRPC they tell the parties apart.
+//! part 1.1): 403 for nearly all that fails once a request is read; `strict` has others. Over gRPC they tell the parties
+//! apart.
 
 use std::error::Error as StdError;
 use std::num::ParseIntError;
@@ -22,6 +23,7 @@ use crate::release::ReleaseError;
 use crate::secrets::SecretsError;
 use crate::tls::TlsError;
 use crate::vault::{AnswerError, VaultError};
+use crate::workload_identity::WorkloadError;
 
 /// Stands in the text of every failure over HTTP, between what failed and why.
 pub(crate) const HELP: &str =
@@ -207,10 +209,26 @@ fn of_token(why: &NoToken) -> Code {
 fn of_identity(error: &IdentityError) -> Code {
     match error {
         IdentityError::Call(error) => of_outbound(error),
+        IdentityError::Workload(error) => of_workload(error),
         IdentityError::Refused { status, .. } if may_pass(*status) => Code::Unavailable,
         IdentityError::Refused { .. } => Code::FailedPrecondition,
         IdentityError::NoToken | IdentityError::Token(_) => Code::Internal,
         IdentityError::Interrupted => Code::Unavailable,
+    }
+}
+
+/// An authority that refuses is no vault that refuses.
+fn of_workload(error: &WorkloadError) -> Code {
+    match error {
+        WorkloadError::Call(OutboundError::Refused { status, .. }) if may_pass(*status) => {
+            Code::Unavailable
+        }
+        WorkloadError::Call(OutboundError::Refused { .. })
+        | WorkloadError::File(_)
+        | WorkloadError::Assertion => Code::FailedPrecondition,
+        WorkloadError::Call(error) => of_outbound(error),
+        WorkloadError::Endpoint => Code::Internal,
+        WorkloadError::Answer(error) => of_identity(error),
     }
 }
 
@@ -242,7 +260,7 @@ fn of_refusal(status: StatusCode) -> Code {
 }
 
 /// Whether the party may answer otherwise a little later.
-fn may_pass(status: StatusCode) -> bool {
+pub(crate) fn may_pass(status: StatusCode) -> bool {
     status.is_server_error()
         || status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT

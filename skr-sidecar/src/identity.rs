@@ -17,6 +17,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::secret::{self, Bearer, NotABearer};
+use crate::workload_identity::{WorkloadError, WorkloadIdentity};
 
 /// Tries in all. The service of a container that has just started often refuses the first ones.
 const TRIES: usize = 3;
@@ -80,6 +81,13 @@ impl FromStr for ClientId {
     }
 }
 
+impl ClientId {
+    /// As it is written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The group's identity.
 #[derive(Debug)]
 pub(crate) struct Identity {
@@ -116,9 +124,41 @@ pub(crate) enum IdentityError {
     /// The answer's token cannot be used.
     #[error("the identity service answered with something else than a token")]
     Token(#[source] NotABearer),
+    /// A workload identity has none.
+    #[error("failed to acquire access token")]
+    Workload(#[source] Box<WorkloadError>),
     /// The task that asked has ended early.
     #[error("asking for an authentication token was interrupted: try again")]
     Interrupted,
+}
+
+impl IdentityError {
+    /// What failed as a whole, in the words that callers of the reference know.
+    pub(crate) fn step(&self) -> &'static str {
+        match self {
+            Self::Workload(_) => "retrieving authentication token using workload identity failed",
+            _ => "retrieving authentication token failed",
+        }
+    }
+}
+
+/// Whose tokens they are.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A managed identity's.
+    Managed(Identity),
+    /// A pod's of a cluster.
+    Workload(WorkloadIdentity),
+}
+
+impl Source {
+    /// A token for `resource`, as long as its issuer has it live.
+    pub(crate) async fn token(&self, resource: &str) -> Result<Issued, IdentityError> {
+        match self {
+            Self::Managed(identity) => identity.token(resource).await,
+            Self::Workload(identity) => identity.token(resource).await,
+        }
+    }
 }
 
 /// A token, and for how long it is good from now on.
@@ -182,7 +222,8 @@ fn asked_pause(error: &OutboundError) -> Duration {
     }
 }
 
-fn read(answer: Answer) -> Result<Issued, IdentityError> {
+/// The token of an answer, which is wiped.
+pub(crate) fn read(answer: Answer) -> Result<Issued, IdentityError> {
     #[derive(Deserialize)]
     struct Token<'a> {
         #[serde(borrow)]

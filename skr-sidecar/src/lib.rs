@@ -11,7 +11,9 @@
 mod attest;
 mod bearers;
 mod cached_keys;
+mod child;
 mod config;
+mod doors;
 mod error;
 mod grpc;
 mod held;
@@ -23,20 +25,25 @@ mod key_provider;
 mod kid;
 mod owner;
 mod pool;
+pub mod reference;
 mod release;
 mod reserved;
 mod secret;
 mod secrets;
+mod strict;
 mod tls;
 mod vault;
 mod vault_hosts;
+mod workload_identity;
 mod wrapping_key;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use proto::info::RoleInfo;
 use service::env::{Reader, Var};
-use service::listen::{Listener, Local};
+use service::health::Probe;
+use service::listen::{BindError, Listener, Local};
 use service::{BoxError, Identity as ProcessIdentity, Process, Role};
 
 pub use config::Config;
@@ -47,7 +54,7 @@ use crate::cached_keys::CachedKeys;
 use crate::grpc::Services;
 use crate::held::Held;
 use crate::http::Routes;
-use crate::identity::Identity;
+use crate::identity::{Identity, Source};
 use crate::key_provider::KeyProvider;
 use crate::owner::OwnerKey;
 use crate::pool::WrappingKeys;
@@ -56,6 +63,17 @@ use crate::secrets::Sealed;
 use crate::tls::TlsKeys;
 use crate::vault::Vault;
 use crate::vault_hosts::VaultHosts;
+use crate::workload_identity::WorkloadIdentity;
+
+/// The process, with its command line: the role under its own name, or as the reference's.
+#[must_use]
+pub fn main(mut arguments: impl Iterator<Item = String>) -> ExitCode {
+    let program = arguments.next().unwrap_or_default();
+    match reference::Name::of(&program) {
+        Some(name) => reference::main(name, arguments),
+        None => service::main_with::<SkrSidecar>(arguments),
+    }
+}
 
 /// The role.
 #[derive(Debug)]
@@ -72,15 +90,15 @@ impl Role for SkrSidecar {
         Config::read(env)
     }
 
-    fn health(config: &Config) -> &Local {
-        &config.listen
+    fn health(config: &Config) -> Probe<'_> {
+        config.doors.probe()
     }
 
     async fn serve(config: Config, process: Process) -> Result<(), BoxError> {
         let Process { identity, shutdown, health } = process;
-        let grpc = Listener::bind(config.listen.address()).await?;
-        let http = Listener::bind(config.http_listen.address()).await?;
-        let info = info(&identity, &config, &grpc, &http);
+        let grpc = bound(config.doors.grpc()).await?;
+        let http = bound(config.doors.http()).await?;
+        let info = info(&identity, &config, grpc.as_ref(), http.as_ref());
 
         let attest = Attest::new(&config.attest_sidecar);
         let releases = Arc::new(releases(&config, attest.clone()));
@@ -96,7 +114,7 @@ impl Role for SkrSidecar {
         };
         let services =
             Services { info, releases: releases.clone(), owner, tls, secrets, key_provider };
-        let routes = Routes { attest, releases, maa: config.maa };
+        let routes = Routes { attest, releases, maa: config.maa, statuses: config.statuses };
         let routes = Arc::new(routes);
         let answer = move |request| {
             let routes = routes.clone();
@@ -106,21 +124,41 @@ impl Role for SkrSidecar {
         health.ready().await;
         service::lifecycle!("ready");
         let http = async {
-            http::server::serve(http, &shutdown, answer).await;
+            if let Some(listener) = http {
+                http::server::serve(listener, &shutdown, answer).await;
+            }
             Ok(())
         };
-        let grpc = grpc::serve(grpc, &shutdown, &health, services);
+        let grpc = async {
+            match grpc {
+                Some(listener) => grpc::serve(listener, &shutdown, &health, services).await,
+                None => Ok(()),
+            }
+        };
         tokio::try_join!(http, grpc)?;
         Ok(())
     }
 }
 
+async fn bound(local: Option<&Local>) -> Result<Option<Listener>, BindError> {
+    match local {
+        Some(local) => Listener::bind(local.address()).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 fn releases(config: &Config, attest: Attest) -> Releases {
     let configured = config.vault.iter().chain(&config.vault_hosts).cloned().collect();
-    let endpoint = config.identity_endpoint.clone();
+    let identity = match config.workload.clone() {
+        Some(workload) => Source::Workload(WorkloadIdentity::new(workload, &config.roots)),
+        None => {
+            let endpoint = config.identity_endpoint.clone();
+            Source::Managed(Identity::new(endpoint, config.client_id.clone(), &config.roots))
+        }
+    };
     Releases {
         attest,
-        bearers: Bearers::new(Identity::new(endpoint, config.client_id.clone(), &config.roots)),
+        bearers: Bearers::new(identity),
         vault: Vault::new(config.roots.clone(), config.wrap),
         trusted: VaultHosts::new(configured),
         defaults: Defaults { vault: config.vault.clone(), maa: config.maa.clone() },
@@ -131,8 +169,14 @@ fn releases(config: &Config, attest: Attest) -> Releases {
     }
 }
 
-fn info(identity: &ProcessIdentity, config: &Config, grpc: &Listener, http: &Listener) -> RoleInfo {
+fn info(
+    identity: &ProcessIdentity,
+    config: &Config,
+    grpc: Option<&Listener>,
+    http: Option<&Listener>,
+) -> RoleInfo {
     let listening = [("grpc", grpc), ("http", http)];
+    let listening = listening.into_iter().filter_map(|(name, at)| Some((name, at?)));
     RoleInfo {
         role: identity.role.to_owned(),
         version: identity.version.to_owned(),
@@ -141,6 +185,8 @@ fn info(identity: &ProcessIdentity, config: &Config, grpc: &Listener, http: &Lis
         config_digest: identity.measured.digest.to_vec(),
         production_anchors: config.roots.are_public(),
         unsealed: identity.measured.unsealed.iter().map(ToString::to_string).collect(),
-        listening: listening.map(|(name, at)| (name.to_owned(), at.address().to_string())).into(),
+        listening: listening
+            .map(|(name, at)| (name.to_owned(), at.address().to_string()))
+            .collect(),
     }
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    service::main::<skr_sidecar::SkrSidecar>()
+    skr_sidecar::main(std::env::args())
 }

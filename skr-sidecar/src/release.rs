@@ -148,7 +148,7 @@ pub(crate) enum ReleaseError {
     #[error(transparent)]
     Attest(#[from] AttestError),
     /// There is no identity token.
-    #[error("retrieving authentication token failed")]
+    #[error("{}", .0.step())]
     Identity(#[from] Arc<IdentityError>),
     /// The vault did not release.
     #[error("releasing the key {kid} failed")]

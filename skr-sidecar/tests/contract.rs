@@ -185,7 +185,8 @@ async fn runtime_data_must_be_standard_base64() {
 #[tokio::test]
 async fn without_evidence_each_route_says_so_once() {
     let world = World::start().await;
-    world.attest.be(Mood::Fails(Status::failed_precondition("no device: <&>")));
+    let none = Status::failed_precondition("SEV guest driver is missing: <&>");
+    world.attest.be(Mood::Fails(none));
     let body = json!({"maa_endpoint": "m.test", "runtime_data": "e30="});
     for (method, path, status, prefix) in [
         ("POST", "/attest/raw", 403, "failure to fetch attestation report hex\n"),
@@ -198,7 +199,8 @@ async fn without_evidence_each_route_says_so_once() {
         assert_eq!(answer.status, status, "{method} {path}");
         let error = answer.error();
         assert!(error.starts_with(prefix), "{method} {path}: {error}");
-        assert!(error.ends_with(": attest-sidecar gave no evidence: no device: <&>"), "{error}");
+        let cause = ": attest-sidecar gave no evidence: SEV guest driver is missing: <&>";
+        assert!(error.ends_with(cause), "{error}");
         assert!(answer.body.contains(r"\u003c\u0026\u003e"), "{}", answer.body);
     }
 }

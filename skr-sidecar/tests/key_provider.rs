@@ -32,14 +32,17 @@ fn provider(world: &World) -> KeyProviderServiceClient<Channel> {
 
 /// A world whose vault holds an RSA key, the public half of which lies in the folder of keys as `layer`.
 async fn world_with_key() -> (World, tempfile::TempDir) {
+    world_with(&[]).await
+}
+
+async fn world_with(variables: &[(&str, &str)]) -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().display().to_string();
     let world = World::start_with(|vault| {
-        vec![
-            ("KEY_VAULT_URL".to_owned(), format!("https://{vault}")),
-            ("SKR_WRAP_KEYS".to_owned(), keys),
-            ("OWNER_KID".to_owned(), "owner".to_owned()),
-        ]
+        let url = format!("https://{vault}");
+        let known = [("KEY_VAULT_URL", url.as_str()), ("SKR_WRAP_KEYS", &keys)];
+        let all = known.iter().chain(variables);
+        all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     })
     .await;
     let key = RsaPrivateKey::new(&mut rand::thread_rng(), 2048).unwrap();
@@ -238,7 +241,7 @@ async fn keys_to_wrap_with_are_read_in_their_folder_only() {
 /// An annotation comes with an image, and may be an attacker's.
 #[tokio::test]
 async fn an_annotation_reaches_no_other_vault_and_no_reserved_key() {
-    let (world, _keys) = world_with_key().await;
+    let (world, _keys) = world_with(&[("OWNER_KID", "owner")]).await;
     let good = annotation(&wrap(&world, "skr:layer", b"x").await.unwrap());
     let with = |member: &str, value: &str| {
         let mut changed = good.clone();

@@ -47,6 +47,8 @@ async fn every_variable_that_it_reads_is_measured() {
         ("SKR_IDENTITY_ENDPOINT", "http://127.0.0.1:1"),
         ("AZURE_CLIENT_ID", "a-b"),
         ("SKR_WRAP_KEYS", "/keys"),
+        ("SKR_STATUS", "strict"),
+        ("SKR_LISTEN", "off"),
     ] {
         assert_ne!(digest(&[(name, value)]).await, base, "{name}");
     }
@@ -63,6 +65,9 @@ async fn every_mistake_is_reported_at_once() {
         ("SKR_VAULT_HOSTS", "a.test,,b.test"),
         ("SKR_IDENTITY_ENDPOINT", "http://169.254.169.254/metadata"),
         ("AZURE_CLIENT_ID", "a&b"),
+        ("AZURE_TENANT_ID", "a/b"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "token"),
+        ("AZURE_AUTHORITY_HOST", "http://login.test"),
         ("OWNER_KID", "keys/owner/1"),
         ("TLS_KID", "https://v.vault.azure.net/keys/tls"),
         ("SKR_WRAP_KEYS", "keys"),
@@ -72,6 +77,7 @@ async fn every_mistake_is_reported_at_once() {
         ("SECRETS_GROUP", "a group"),
         ("SECRETS_MIN_VERSION", "0"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("SKR_STATUS", "loose"),
         ("SKR_WRAP", "CKM_RSA_AES_KEY_WRAP"),
         ("SKR_VAULT_HOST", "a.test"),
     ];
@@ -91,6 +97,14 @@ async fn problems(pairs: &[(&str, &str)]) -> String {
     let environment: Environment = pairs.iter().copied().collect();
     let read = Process::embedded::<SkrSidecar>(&environment).await;
     read.err().map(|problems| problems.to_string()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn one_protocol_at_least_is_answered() {
+    let off: Environment =
+        [("SKR_LISTEN", "off"), ("SKR_HTTP_LISTEN", "off")].into_iter().collect();
+    let problems = Process::embedded::<SkrSidecar>(&off).await.err().unwrap().to_string();
+    assert!(problems.contains("nothing would be answered"), "{problems}");
 }
 
 /// A reserved key is one of the owner's vault, and has one purpose.

@@ -197,6 +197,7 @@ fn role(name: &str, arguments: Vec<String>) -> ExitCode {
         "log-sealer" => service::main_with::<log_sealer::LogSealer>(arguments),
         "proxy" => service::main_with::<proxy::Proxy>(arguments),
         "skr-sidecar" => service::main_with::<skr_sidecar::SkrSidecar>(arguments),
+        "skr.sh" => skr_sidecar::main(std::iter::once(name.to_owned()).chain(arguments)),
         _ => {
             complain(&format!("there is no role {name}"));
             ExitCode::FAILURE

@@ -36,6 +36,21 @@ fn declared(role: &str) -> BTreeMap<&'static str, Var> {
     own.iter().chain(&COMMON).map(|var| (var.name, *var)).collect()
 }
 
+/// What the drop-in passes on by name is known where it arrives.
+#[test]
+fn what_the_drop_in_passes_on_is_attest_sidecars() {
+    let known = declared("attest-sidecar");
+    let own = declared("skr-sidecar");
+    let passed = |var: &&Var| var.name.starts_with("ATTEST_") || var.name.starts_with("UVM_");
+    let mut count = 0;
+    for var in skr_sidecar::reference::VARS.iter().filter(passed) {
+        assert_eq!(known[var.name].class, var.class, "{}", var.name);
+        assert!(!own.contains_key(var.name), "{}", var.name);
+        count += 1;
+    }
+    assert!(count > 10, "{count} variables");
+}
+
 fn template() -> Value {
     json_file("deploy/template.json")
 }
@@ -60,6 +75,9 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "API_KEYS_FILE",
         "a keys file on a mounted share is attacker input; it is for people who move over",
     ),
+    ("AZURE_TENANT_ID", "a container group has a managed identity"),
+    ("AZURE_FEDERATED_TOKEN_FILE", "a container group has a managed identity"),
+    ("AZURE_AUTHORITY_HOST", "a container group has a managed identity"),
     ("CLIENT_ANCHORS_FILE", "AMD's and Microsoft's roots are believed"),
     (
         "CLIENT_POLICY_FILE",
@@ -68,7 +86,12 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("ATTEST_MAA_HOSTS", "the configured instance is enough"),
     ("SKR_WRAP_KEYS", "nothing is wrapped in this group"),
     ("STATE_KID", "nothing uses it yet"),
+    ("ATTEST_MAA_USER_AGENT", "nothing is decided by it"),
+    ("ATTEST_AZURE_CACHE_TEE_TYPE", "the machines of Azure's container groups are of one kind"),
+    ("ATTEST_AZURE_CACHE_API_VERSION", "the only one"),
+    ("ATTEST_AZURE_CACHE_CLIENT_ID", "the one of Azure's container groups"),
     ("SKR_VAULT_HOSTS", "Azure's vaults are allowed by their domain"),
+    ("SKR_STATUS", "callers of the reference know its statuses"),
     ("SSL_CERT_FILE", "the public web's authorities are believed"),
     ("TLS_CERT_FILE", "the key is made in the group"),
     ("TLS_CERT_ROTATION", "half of a certificate's life is right"),
@@ -324,6 +347,11 @@ fn generated_documents_are_fresh() {
         let vars: Vec<Var> = declared(role.name()).into_values().collect();
         variables.push_str(&format!("\n## {role}\n\n{}", service::env::markdown(&vars)));
     }
+    variables.push_str(&format!(
+        "\n## skr-sidecar, started as /skr.sh or /bin/skr\n\nThese on top of its own: \
+         [how to use it](how-to/skr-sidecar.md).\n\n{}",
+        service::env::markdown(skr_sidecar::reference::VARS)
+    ));
     let mut checks = String::from(
         "# Checks\n\nGenerated from the tables in `attestation/src/checks`; `UPDATE=1 cargo test -p stack --test deploy` rewrites \
          it.\n\n| id | what must hold | source | when it does not |\n|---|---|---|---|\n",
@@ -357,5 +385,53 @@ fn every_field_of_a_policy_is_documented() {
     let page = std::fs::read_to_string(root().join("docs/how-to/verify.md")).unwrap();
     for name in fields.as_object().unwrap().keys() {
         assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/how-to/verify.md");
+    }
+}
+
+/// Words of a page that are written as variables are.
+fn variables_of(page: &str) -> BTreeSet<&str> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = page.split(|c| !word(c));
+    let ours = |word: &&str| {
+        let upper = word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        upper && word.contains('_') && !word.starts_with('_') && !word.ends_with('_')
+    };
+    words.filter(ours).collect()
+}
+
+/// Of the page for people who move over: its variables exist, and its snippets differ in the image alone.
+#[test]
+fn the_page_for_moving_over_names_what_there_is() {
+    let page = std::fs::read_to_string(root().join("docs/how-to/skr-sidecar.md")).unwrap();
+    // What is named because it is not a variable of ours.
+    let others = ["HOST_DATA", "HTTP_PROXY", "SSL_CERT_DIR", "GIN_MODE", "YOUR_REGISTRY"];
+    let own = declared("skr-sidecar");
+    let drop_in: BTreeSet<&str> =
+        skr_sidecar::reference::DropIn::VARS.iter().chain(&COMMON).map(|var| var.name).collect();
+    let named = variables_of(&page);
+    for name in &named {
+        assert!(drop_in.contains(name) || others.contains(name), "there is no {name}");
+    }
+    for name in others {
+        assert!(named.contains(name) && !own.contains_key(name), "{name} needs no exception");
+    }
+    for var in
+        skr_sidecar::reference::VARS.iter().filter(|var| var.name.contains(char::is_lowercase))
+    {
+        assert!(page.contains(&format!("`{}", var.name)), "{} is not on the page", var.name);
+    }
+
+    let snippets: Vec<Value> = page
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
+        .collect();
+    let [mut theirs, mut ours] = <[Value; 2]>::try_from(snippets).unwrap();
+    assert_ne!(theirs["properties"]["image"].take(), ours["properties"]["image"].take());
+    assert_eq!(theirs, ours, "nothing but the image changes");
+    let program = ours["properties"]["command"][0].as_str().unwrap();
+    assert!(skr_sidecar::reference::Name::of(program).is_some());
+    for variable in ours["properties"]["environmentVariables"].as_array().unwrap() {
+        assert!(drop_in.contains(variable["name"].as_str().unwrap()), "{variable}");
     }
 }

@@ -30,6 +30,7 @@ use rest::Rest;
 use revocation::Revocation;
 use source::{Name, Source, SourceError};
 
+pub(crate) use azure_cache::AzureCachePlace;
 pub(crate) use endorsements::Endorsements;
 pub(crate) use source::{Order, Places};
 

@@ -9,7 +9,7 @@ use service::outbound::{Limits, Outbound, OutboundError};
 use service::roots::Roots;
 use url::Url;
 
-use super::azure_cache::AzureCache;
+use super::azure_cache::{AzureCache, AzureCachePlace};
 use super::context::Context;
 use super::endorsements::{Endorsements, EndorsementsError, Misfit, Wanted};
 use super::kds::Kds;
@@ -86,7 +86,7 @@ pub(crate) struct Places {
     pub(crate) order: Order,
     pub(crate) context: ContextPlace,
     pub(crate) thim: Url,
-    pub(crate) azure_cache: Url,
+    pub(crate) azure_cache: AzureCachePlace,
     pub(crate) kds: Url,
 }
 

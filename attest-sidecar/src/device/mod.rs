@@ -2,13 +2,14 @@
 //!
 //! Source: SEV-SNP ABI 1.58, MSG_REPORT_REQ and MSG_REPORT_RSP; the kernel's `sev-guest` driver.
 
+mod auto;
 mod kernel5;
 mod sev_guest;
 mod socket;
 mod tsm;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The length of a report in bytes.
@@ -30,6 +31,12 @@ pub(crate) trait Device: Send {
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeviceError {
+    /// This machine has no security processor to ask.
+    #[error(
+        "SEV guest driver is missing: none of {SEV_GUEST}, {SEV} and {TSM} is there. Run in a confidential container \
+         group or VM, or name a simulated device in ATTEST_DEVICE"
+    )]
+    Missing,
     /// The device is not there or not ours.
     #[error("error opening SNP device {path}")]
     Open { path: PathBuf, source: std::io::Error },
@@ -93,27 +100,15 @@ impl FromStr for Source {
     }
 }
 
-/// This machine has no security processor to ask.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "SEV guest driver is missing: none of {SEV_GUEST}, {SEV} and {TSM} is there. Run in a confidential container \
-     group or VM, or name a simulated device in ATTEST_DEVICE"
-)]
-pub(crate) struct NoDevice;
-
 impl Source {
     /// The device itself. It is opened when it is first used, and again after every error.
-    pub(crate) fn device(&self) -> Result<Box<dyn Device>, NoDevice> {
-        let there = |path: &str| Path::new(path).exists();
+    pub(crate) fn device(&self) -> Box<dyn Device> {
         match self {
-            Self::Auto if there(SEV_GUEST) => Ok(Box::new(sev_guest::SevGuest)),
-            Self::Auto if there(SEV) => Ok(Box::new(kernel5::Kernel5)),
-            Self::Auto if there(TSM) => Ok(Box::new(tsm::Tsm::new(TSM.into(), tsm::Kernel))),
-            Self::Auto => Err(NoDevice),
-            Self::SevGuest => Ok(Box::new(sev_guest::SevGuest)),
-            Self::Kernel5 => Ok(Box::new(kernel5::Kernel5)),
-            Self::Tsm => Ok(Box::new(tsm::Tsm::new(TSM.into(), tsm::Kernel))),
-            Self::Socket(path) => Ok(Box::new(socket::Socket::new(path.clone()))),
+            Self::Auto => Box::new(auto::Auto::new()),
+            Self::SevGuest => Box::new(sev_guest::SevGuest),
+            Self::Kernel5 => Box::new(kernel5::Kernel5),
+            Self::Tsm => Box::new(tsm::Tsm::new(TSM.into(), tsm::Kernel)),
+            Self::Socket(path) => Box::new(socket::Socket::new(path.clone())),
         }
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 mod bench;
+mod platform;
 mod revocation;
 mod sources;
 mod tokens;
@@ -257,6 +258,12 @@ async fn only_instances_of_azure_attestation_are_asked() {
         let status = bench.client.clone().get_token(request).await.err().unwrap();
         assert_eq!(status.code(), Code::InvalidArgument, "{elsewhere}");
     }
+    let runtime = Some(Runtime::Compatible(b"{}".to_vec()));
+    let user_agent = "a\r\nAuthorization: b".to_owned();
+    let request = TokenRequest { runtime, user_agent, ..Default::default() };
+    let status = bench.client.clone().get_token(request).await.err().unwrap();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("user_agent"), "{status}");
     bench.stop().await;
 }
 

@@ -32,6 +32,8 @@ pub struct WorldConfig {
     pub state: Option<PathBuf>,
     /// The attestation service.
     pub maa: Option<HttpsConfig>,
+    /// The authority of workload identities: those of all groups, by their names.
+    pub entra: Option<HttpsConfig>,
     /// The Key Vault.
     pub vault: Option<VaultServerConfig>,
     /// The Managed HSM.
@@ -68,6 +70,7 @@ impl WorldConfig {
             folder: folder.into(),
             state: None,
             maa: None,
+            entra: None,
             vault: None,
             managed_hsm: None,
             model: None,

@@ -27,7 +27,8 @@ pub use group::Group;
 
 use crate::clock;
 use crate::device::DeviceError;
-use crate::faults::{KdsFault, MaaFault, ModelFault, Switch, VaultFault};
+use crate::entra::{self, Cluster, EntraConfig};
+use crate::faults::{IdentityFault, KdsFault, MaaFault, ModelFault, Switch, VaultFault};
 use crate::http::serve::{self, Server};
 use crate::http::tls::{self, TlsError};
 use crate::identity::Identity;
@@ -37,6 +38,7 @@ use crate::maa::{self, MaaConfig};
 use crate::model::{self, Records};
 use crate::pki::PkiError;
 use crate::pki::amd::AmdAuthority;
+use crate::tally::Tally;
 use crate::tcb::Product;
 use crate::template::{self, TemplateError};
 use crate::uvm::UvmError;
@@ -110,12 +112,24 @@ impl<F> Running<F> {
     }
 }
 
+/// A running authority of workload identities.
+#[derive(Debug)]
+pub struct RunningEntra {
+    /// Its URL, and its switch.
+    pub running: Running<IdentityFault>,
+    /// The cluster that it takes assertions of.
+    pub cluster: Cluster,
+    /// How often it was asked for a token.
+    pub calls: Tally,
+}
+
 /// A running world.
 #[derive(Debug)]
 pub struct World {
     folder: PathBuf,
     foundation: Arc<Foundation>,
     maa: Option<Running<MaaFault>>,
+    entra: Option<RunningEntra>,
     vault: Option<Running<VaultFault>>,
     managed_hsm: Option<Running<VaultFault>>,
     model: Option<Running<ModelFault>>,
@@ -152,6 +166,7 @@ impl World {
         let kds_server = kds_server(config.kds.as_ref(), &foundation, &kds).await?;
         let maa = maa_server(config.maa.as_ref(), &foundation, &authorities).await?;
         let groups = group::start(groups, &config.folder, &foundation, &kds).await?;
+        let entra = entra_server(config.entra.as_ref(), &foundation, &groups).await?;
         let values = template_values(maa.as_ref(), &groups);
         let vault = vault_server(&config.vault, &config, &foundation, &values, maa.as_ref());
         let vault = vault.await?;
@@ -162,6 +177,7 @@ impl World {
             folder: config.folder,
             foundation,
             maa,
+            entra,
             vault,
             managed_hsm,
             model,
@@ -189,6 +205,12 @@ impl World {
     #[must_use]
     pub fn maa(&self) -> Option<&Running<MaaFault>> {
         self.maa.as_ref()
+    }
+
+    /// The authority of workload identities.
+    #[must_use]
+    pub fn entra(&self) -> Option<&RunningEntra> {
+        self.entra.as_ref()
     }
 
     /// The Key Vault.
@@ -253,6 +275,7 @@ impl World {
     pub async fn stop(self) {
         let servers = [
             self.maa.map(|running| running.server),
+            self.entra.map(|entra| entra.running.server),
             self.vault.map(|running| running.server),
             self.managed_hsm.map(|running| running.server),
             self.model.map(|running| running.server),
@@ -326,6 +349,28 @@ async fn maa_server(
         Ok(maa::router(config, &foundation.keys)?)
     });
     started.await.map(Some)
+}
+
+async fn entra_server(
+    https: Option<&HttpsConfig>,
+    foundation: &Arc<Foundation>,
+    groups: &[Group],
+) -> Result<Option<RunningEntra>, StartError> {
+    let Some(https) = https else { return Ok(None) };
+    let keys = Arc::clone(foundation);
+    let cluster = blocking(move || Ok(Cluster::derive(&keys.keys)?)).await?;
+    let (faults, calls) = (Switch::default(), Tally::default());
+    let running = start_https(foundation, https, faults.clone(), |url| {
+        Ok(entra::router(EntraConfig {
+            url: url.to_owned(),
+            cluster: cluster.clone(),
+            provider: foundation.provider().clone(),
+            identities: groups.iter().flat_map(Group::identities).cloned().collect(),
+            faults,
+            calls: calls.clone(),
+        }))
+    });
+    Ok(Some(RunningEntra { running: running.await?, cluster, calls }))
 }
 
 async fn vault_server(

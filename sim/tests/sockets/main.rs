@@ -10,6 +10,7 @@
 
 mod binaries;
 mod device;
+mod entra;
 mod imds;
 mod kds;
 mod maa;

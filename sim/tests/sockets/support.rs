@@ -115,6 +115,12 @@ impl Stage {
         self.send(Method::POST, url, headers, Some(body)).await.unwrap()
     }
 
+    pub(crate) async fn post_form(&self, url: &str, form: String) -> Answer {
+        let request = self.client.post(url).body(form);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        read(request.send().await.unwrap()).await.unwrap()
+    }
+
     /// Sends a request; an answer that breaks off, or is longer than a mebibyte, is an error.
     pub(crate) async fn send(
         &self,

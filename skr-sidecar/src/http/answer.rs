@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 use crate::error::{self, Error};
 use crate::secret;
+use crate::strict::Head;
 
 /// A whole answer.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -24,14 +25,18 @@ pub(crate) fn ok<T: Serialize>(value: &T) -> Answer {
     json(StatusCode::OK, value)
 }
 
-/// A failure: its status and `{"error": text}`.
-pub(crate) fn failure(error: &Error) -> Answer {
+/// A failure: its head and `{"error": text}`.
+pub(crate) fn failure(error: &Error, head: Head) -> Answer {
     #[derive(Serialize)]
     struct Failure {
         error: String,
     }
 
-    json(error::status(error).http, &Failure { error: error::http_text(error) })
+    let mut answer = json(head.status, &Failure { error: error::http_text(error) });
+    if let Some(pause) = head.retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, pause.as_secs().into());
+    }
+    answer
 }
 
 /// There is nothing at this path for this method.

@@ -25,6 +25,7 @@ use crate::attest::Attest;
 use crate::error::Error;
 use crate::host::Host;
 use crate::release::{self, Releases};
+use crate::strict::Statuses;
 
 /// What the routes need.
 pub(crate) struct Routes {
@@ -34,6 +35,8 @@ pub(crate) struct Routes {
     pub(crate) releases: Arc<Releases>,
     /// The MAA instance of a request that names none. `None`: that of `attest-sidecar`.
     pub(crate) maa: Option<Host>,
+    /// Which statuses failures have.
+    pub(crate) statuses: Statuses,
 }
 
 /// What there is to ask for.
@@ -97,7 +100,7 @@ impl Routes {
         answer.unwrap_or_else(|error| {
             let code = crate::error::status(&error).grpc;
             tracing::warn!(?route, ?code, "a request failed");
-            answer::failure(&error)
+            answer::failure(&error, self.statuses.head(&error))
         })
     }
 

@@ -58,11 +58,20 @@ impl World {
 
     /// With variables of one's own, which may depend on the vault's `host:port`.
     pub(crate) async fn start_with(variables: impl FnOnce(&str) -> Vec<(String, String)>) -> Self {
+        Self::start_believing("", variables).await
+    }
+
+    /// With an authority (PEM) beside that of the fake vault.
+    pub(crate) async fn start_believing(
+        authority: &str,
+        variables: impl FnOnce(&str) -> Vec<(String, String)>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let attest = FakeAttest::start(&folder.path().join("attest.sock"));
         let identity = FakeIdentity::start().await;
         let vault = FakeVault::start().await;
-        std::fs::write(folder.path().join("ca.pem"), vault.authority()).unwrap();
+        let authorities = format!("{}{authority}", vault.authority());
+        std::fs::write(folder.path().join("ca.pem"), authorities).unwrap();
         let mut environment = environment(folder.path(), &identity);
         environment.extend(variables(&vault.host()));
         let role = Role::start(environment).await;
@@ -90,7 +99,7 @@ impl Role {
         let environment: Environment = environment.into_iter().collect();
         let (config, process) = Process::embedded::<SkrSidecar>(&environment).await.unwrap();
         let shutdown = process.shutdown.clone();
-        let channel = service::grpc::channel(SkrSidecar::health(&config));
+        let channel = service::grpc::channel(SkrSidecar::health(&config).address());
         let served = SkrSidecar::serve(config, process);
         let served = tokio::spawn(async { served.await.map_err(|e: BoxError| e.to_string()) });
         let info = loop {

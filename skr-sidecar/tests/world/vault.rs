@@ -105,6 +105,11 @@ impl FakeVault {
         &self.signer.authority
     }
 
+    /// What it shows for TLS: for other fakes at 127.0.0.1.
+    pub(crate) fn tls(&self) -> Arc<rustls::ServerConfig> {
+        Arc::new(self.signer.tls())
+    }
+
     /// Holds this key, under every name.
     pub(crate) fn hold(&self, key: Key) {
         self.state.lock().unwrap().key = Some(key);
