@@ -13,9 +13,6 @@ use zeroize::Zeroizing;
 
 use crate::key::{self, KeyError, Published};
 
-/// Bytes of the key in the middle: AES-256.
-const CONTENT_KEY: usize = 32;
-
 /// A private key. The provider zeroes its memory when it is dropped.
 pub(crate) struct SecretsKey {
     private: OaepPrivateDecryptingKey,
@@ -46,6 +43,7 @@ impl SecretsKey {
     /// What is inside.
     pub(crate) fn open(&self, envelope: Envelope) -> Result<Zeroizing<String>, Refusal> {
         let content_key = self.content_key(&envelope.encrypted_key)?;
+        // Which refuses what has another length than 32 bytes.
         let key = UnboundKey::new(&AES_256_GCM, &content_key).map_err(|_| Refusal::OtherKey)?;
         let (aad, nonce) = (Aad::from(envelope.aad().to_vec()), envelope.nonce);
         // Decrypted where it stands, in memory that is zeroed from the first.
@@ -66,9 +64,6 @@ impl SecretsKey {
         let mut buffer = Zeroizing::new(vec![0; self.private.min_output_size()]);
         let opened = self.private.decrypt(&OAEP_SHA256_MGF1SHA256, block, &mut buffer, None);
         let length = opened.map_err(|_| Refusal::OtherKey)?.len();
-        if length != CONTENT_KEY {
-            return Err(Refusal::OtherKey);
-        }
         buffer.truncate(length);
         Ok(buffer)
     }
