@@ -197,7 +197,7 @@ async fn serve<R: Role + 'static>(
     let environment: Environment = variables.iter().cloned().collect();
     let (config, process) = Process::embedded::<R>(&environment).await.unwrap();
     let (shutdown, channel) =
-        (process.shutdown.clone(), service::grpc::channel(R::health(&config)));
+        (process.shutdown.clone(), service::grpc::channel(R::health(&config).address()));
     let serving = tokio::spawn(async move { R::serve(config, process).await.unwrap() });
     (channel, shutdown, serving)
 }
