@@ -145,3 +145,43 @@ async fn every_measured_variable_is_in_the_digest() {
         assert_ne!(digest(&[&base[..], &[(name, value)]].concat()).await, nothing_more, "{name}");
     }
 }
+
+/// A file is wrapped without a server; only the holder of the private half reads it.
+#[test]
+fn a_file_is_wrapped_for_a_key() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let key = rsa::RsaPrivateKey::new(&mut rand::thread_rng(), 2048).unwrap();
+    let pem = key.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
+    std::fs::write(path("key.pem"), pem).unwrap();
+    let info = serde_json::json!({
+        "public_key_path": path("key.pem"), "kms_endpoint": "v.test", "attester_endpoint": "m.test"
+    });
+    std::fs::write(path("key-info.json"), info.to_string()).unwrap();
+    std::fs::write(path("in"), [0, 1, 254]).unwrap();
+
+    let (infile, keypath, outfile) = (path("in"), path("key"), path("out"));
+    let flags = ["-infile", &infile, "--keypath", &keypath, "-outfile", &outfile];
+    let output = run("/bin/skr", &flags, &[]);
+    assert_eq!(failure(&output), (Some(0), String::new()));
+    assert!(output.stdout.is_empty());
+    let annotation = STANDARD.decode(std::fs::read_to_string(&outfile).unwrap()).unwrap();
+    let annotation: serde_json::Value = serde_json::from_slice(&annotation).unwrap();
+    assert_eq!(annotation.pointer("/kid").unwrap(), "key");
+    let wrapped = annotation.pointer("/wrapped_data").unwrap().as_str().unwrap();
+    let wrapped = STANDARD.decode(wrapped).unwrap();
+    let plaintext = key.decrypt(rsa::Oaep::new::<sha2::Sha256>(), &wrapped).unwrap();
+    assert_eq!(plaintext, [0, 1, 254]);
+
+    let (code, text) = failure(&run("/bin/skr", &flags[..4], &[]));
+    assert_eq!(code, Some(2));
+    assert!(text.starts_with("-infile, -keypath and -outfile go together"), "{text}");
+    let (code, text) =
+        failure(&run("/bin/skr", &["-infile", "/nowhere", "-keypath=k", "-outfile=o"], &[]));
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with("level=fatal msg=cannot read"), "{text}");
+}

@@ -7,6 +7,7 @@
 mod error;
 mod packets;
 mod wrap;
+mod wrap_file;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 use self::error::Failure;
 use self::packets::{Annotation, Unwrap, Wrap};
 use self::wrap::KeyFolder;
+pub(crate) use self::wrap_file::WrapFile;
 use crate::attest::Attest;
 use crate::http::base64;
 use crate::release::{self, Releases};

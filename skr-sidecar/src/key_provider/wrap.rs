@@ -95,6 +95,11 @@ pub(crate) enum FileError {
 pub(crate) struct DecryptError;
 
 impl KeyFolder {
+    /// Every file: for who may read them anyway.
+    pub(super) fn anywhere() -> Self {
+        Self(PathBuf::from("/"))
+    }
+
     /// Wraps for the key whose description stands in `KEY-info.json`.
     pub(crate) fn annotation(&self, key: &str, plaintext: &[u8]) -> Result<Annotation, WrapError> {
         let info = PathBuf::from(format!("{key}-info.json"));
@@ -126,7 +131,10 @@ impl KeyFolder {
         };
         // Opening a pipe would wait for its other end.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let opened = openat2(folder, below, flags, Mode::empty(), ResolveFlags::BENEATH);
+        let is_root = self.0.parent().is_none();
+        // Below the root is everything, and links may say so.
+        let resolve = if is_root { ResolveFlags::IN_ROOT } else { ResolveFlags::BENEATH };
+        let opened = openat2(folder, below, flags, Mode::empty(), resolve);
         let file: File = opened
             .map_err(|error| match error {
                 Errno::XDEV => FileError::Elsewhere,
@@ -271,6 +279,17 @@ mod tests {
             let refused = world.refused("a");
             assert!(refused.contains("not in the folder of keys"), "{public}: {refused}");
         }
+    }
+
+    #[test]
+    fn below_the_root_is_everything() {
+        let world = World::new();
+        world.write("keys/a.pem", &world.pem());
+        std::os::unix::fs::symlink(world.root.path().join("keys"), world.root.path().join("link"))
+            .unwrap();
+        world.describe(&world.root.path().join("link/a.pem").display().to_string());
+        let key = world.root.path().join("link/a").display().to_string();
+        assert_eq!(KeyFolder::anywhere().annotation(&key, b"x").unwrap().kid, "a");
     }
 
     #[test]

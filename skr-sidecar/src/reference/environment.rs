@@ -66,6 +66,8 @@ pub(super) fn environment(
     let args = told.args.as_deref().map(SideCarArgs::read).transpose()?;
     folded.args(args.unwrap_or_default())?;
     folded.attest_sidecar();
+    // As the reference: whoever may call reads any key to wrap with.
+    folded.default("SKR_WRAP_KEYS", "/");
     Ok(folded.0)
 }
 
@@ -86,7 +88,7 @@ fn told_to_the_script(environment: &Environment, arguments: Vec<String>) -> Told
 
 /// The binary takes flags and looks at none of the script's variables.
 fn told_by_flags(flags: Flags) -> Told {
-    let Flags { base64, log_level, log_file, port, server_type, mismatched_tcb: _ } = flags;
+    let Flags { base64, log_level, log_file, port, server_type, .. } = flags;
     let said = |text: Option<String>| text.filter(|text| !text.is_empty());
     Told {
         args: said(base64),
@@ -273,6 +275,7 @@ mod tests {
                     ("ATTEST_SIDECAR", "unix:/attest-sidecar.sock"),
                     ("SKR_ATTEST_PROGRAM", "/attest-sidecar"),
                     ("ATTEST_MAA_USER_AGENT", "ConfidentialSkrContainer"),
+                    ("SKR_WRAP_KEYS", "/"),
                     ("KEPT", "as it is"),
                 ],
             );

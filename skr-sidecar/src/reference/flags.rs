@@ -1,6 +1,8 @@
 //! The reference's command line, in the syntax of Go's `flag` package: one dash or two, `-name value` or `-name=value`,
 //! and what is no flag ends the flags.
 
+use crate::key_provider::WrapFile;
+
 /// What the flags say. Each that is given more than once has its last value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Flags {
@@ -11,6 +13,10 @@ pub(super) struct Flags {
     pub(super) server_type: Option<String>,
     /// Taken and without effect: certificates always fit the report here, so there is nothing to force.
     pub(super) mismatched_tcb: bool,
+    /// Wrapping instead of serving.
+    pub(super) infile: Option<String>,
+    pub(super) keypath: Option<String>,
+    pub(super) outfile: Option<String>,
 }
 
 /// Why a command line is none. Values are never repeated.
@@ -27,6 +33,8 @@ pub(super) enum FlagError {
     NoValue(&'static str),
     #[error("invalid boolean value for -{0}")]
     NotBoolean(&'static str),
+    #[error("-infile, -keypath and -outfile go together")]
+    HalfAWrap,
 }
 
 /// What there is, as people are told.
@@ -39,6 +47,9 @@ usage: skr [healthcheck] [flags]
   -server_type string   http or grpc (default: HTTP at the port, and gRPC at SKR_LISTEN)
   -allowTestingMismatchedTCB
                         taken, and without effect
+  -infile string        wrap this file and end: with -keypath and -outfile
+  -keypath string       KEYPATH-info.json describes the key to wrap with
+  -outfile string       where the annotation is written, in base64
 ";
 
 /// The longest name that an error repeats, in characters.
@@ -75,6 +86,19 @@ impl Flags {
         Ok(flags)
     }
 
+    /// What is to be wrapped, if that is what the flags say.
+    pub(super) fn wrap(&self) -> Result<Option<WrapFile>, FlagError> {
+        match (&self.infile, &self.keypath, &self.outfile) {
+            (None, None, None) => Ok(None),
+            (Some(infile), Some(keypath), Some(outfile)) => Ok(Some(WrapFile {
+                infile: infile.into(),
+                keypath: keypath.into(),
+                outfile: outfile.into(),
+            })),
+            _ => Err(FlagError::HalfAWrap),
+        }
+    }
+
     fn place(&mut self, name: &str) -> Result<(&'static str, &mut Option<String>), FlagError> {
         match name {
             "base64" => Ok(("base64", &mut self.base64)),
@@ -82,6 +106,9 @@ impl Flags {
             "logfile" => Ok(("logfile", &mut self.log_file)),
             "port" => Ok(("port", &mut self.port)),
             "server_type" => Ok(("server_type", &mut self.server_type)),
+            "infile" => Ok(("infile", &mut self.infile)),
+            "keypath" => Ok(("keypath", &mut self.keypath)),
+            "outfile" => Ok(("outfile", &mut self.outfile)),
             "h" | "help" => Err(FlagError::Help),
             other => Err(FlagError::NotDefined(other.chars().take(LONGEST_NAME).collect())),
         }
@@ -117,6 +144,7 @@ mod tests {
             port: text("2"),
             server_type: text("grpc"),
             mismatched_tcb: true,
+            ..Flags::default()
         };
         assert_eq!(parse(all), Ok(expected));
         assert_eq!(parse(""), Ok(Flags::default()));

@@ -15,10 +15,11 @@ use service::health::Probe;
 use service::{BoxError, Failure, Process, Role, Until};
 
 use self::environment::EnvironmentError;
-use self::flags::{FlagError, USAGE};
+use self::flags::{FlagError, Flags, USAGE};
 use crate::SkrSidecar;
 use crate::child::Child;
 use crate::config::Config;
+use crate::key_provider::WrapFile;
 
 pub use self::variables::MORE as VARS;
 
@@ -55,6 +56,15 @@ pub fn main(name: Name, arguments: impl Iterator<Item = String>) -> ExitCode {
     if asks {
         arguments.remove(0);
     }
+    match wrap(name, &arguments) {
+        Ok(None) => {}
+        Ok(Some(wrap)) => {
+            return wrap
+                .run()
+                .map_or_else(|error| fatal(&error.to_string()), |()| ExitCode::SUCCESS);
+        }
+        Err(error) => return usage(&error),
+    }
     let environment = environment::environment(Environment::of_process(), name, arguments);
     let environment = match environment {
         Ok(environment) => environment,
@@ -70,6 +80,14 @@ pub fn main(name: Name, arguments: impl Iterator<Item = String>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Environment(problems)) => fatal(&problems.to_string()),
         Err(Failure::Serving(error)) => fatal(&service::chain(error.as_ref())),
+    }
+}
+
+/// The binary can wrap a file instead of serving.
+fn wrap(name: Name, arguments: &[String]) -> Result<Option<WrapFile>, FlagError> {
+    match name {
+        Name::Script => Ok(None),
+        Name::Binary => Flags::parse(arguments.iter().cloned())?.wrap(),
     }
 }
 
