@@ -198,10 +198,10 @@ impl Folded {
     fn args(&mut self, args: SideCarArgs) -> Result<(), EnvironmentError> {
         const BY: &str = "SkrSideCarArgs";
         let SideCarArgs { certificates, client_id, user_agent } = args;
-        let workload = ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"];
-        // A workload identity goes first, and this one before the environment's, as in the reference.
+        let workload = ["AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"];
+        // Of a managed identity, and before the environment's, as in the reference. A workload identity's is not here.
         if let Some(client_id) = client_id
-            && !workload.iter().all(|name| self.has(name))
+            && !workload.iter().any(|name| self.has(name))
         {
             self.set("AZURE_CLIENT_ID", client_id);
         }
@@ -389,6 +389,8 @@ mod tests {
             ("AZURE_FEDERATED_TOKEN_FILE", "/token"),
         ];
         holds(&with(thim, &workload).unwrap(), &[("AZURE_CLIENT_ID", "workload")]);
+        let half = with(thim, &workload[1..]).unwrap();
+        holds(&half, &[("AZURE_CLIENT_ID", "")]);
         let cache = r#"{"certcache":{"endpoint_type":"AzCache","endpoint":"c.example",
             "tee_type":"T","api_version":"api-version=1","client_id":"clientId=C"}}"#;
         holds(
