@@ -72,8 +72,15 @@ pub(crate) struct Keys {
 /// The instance that was asked for last stands first.
 type Places = VecDeque<(Url, Arc<Place>)>;
 
-/// One instance's set. Held while it is fetched.
-type Place = Mutex<Option<Kept>>;
+/// One instance's place. Held while its set is fetched.
+type Place = Mutex<Known>;
+
+/// What is known of one instance.
+#[derive(Default)]
+struct Known {
+    kept: Option<Kept>,
+    failed: Option<(Instant, KeysError)>,
+}
 
 struct Kept {
     issuer: Arc<Issuer>,
@@ -107,15 +114,18 @@ impl Keys {
         instance: &Url,
         stale: Option<Arc<Issuer>>,
     ) -> Result<Arc<Issuer>, KeysError> {
+        let asked = Instant::now();
         let place = self.place(instance);
         let (outbound, instance) = (self.outbound.clone(), instance.clone());
         // A task of its own: a caller who goes away does not take what the others wait for along.
         let turn = tokio::spawn(async move {
-            let mut kept = place.lock().await;
-            if let Some(kept) = kept.as_ref().filter(|kept| kept.serves(stale.as_ref())) {
-                return Ok(kept.issuer.clone());
+            let mut known = place.lock().await;
+            if let Some(answer) = known.answer(asked, stale.as_ref()) {
+                return answer;
             }
-            fetched(&outbound, &instance, &mut kept).await
+            let fetched = fetched(&outbound, &instance, &mut known.kept).await;
+            known.failed = fetched.as_ref().err().map(|error| (Instant::now(), error.clone()));
+            fetched
         });
         turn.await.unwrap_or(Err(KeysError::Gone))
     }
@@ -128,6 +138,21 @@ impl Keys {
         kept.push_front((url, place.clone()));
         kept.truncate(KEPT);
         place
+    }
+}
+
+impl Known {
+    /// What there is for a caller who asked then: keys that serve, or the failure of a turn that ended after they asked.
+    fn answer(
+        &self,
+        asked: Instant,
+        stale: Option<&Arc<Issuer>>,
+    ) -> Option<Result<Arc<Issuer>, KeysError>> {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.serves(stale)) {
+            return Some(Ok(kept.issuer.clone()));
+        }
+        let failed = self.failed.as_ref().filter(|(when, _)| asked <= *when);
+        failed.map(|(_, error)| Err(error.clone()))
     }
 }
 
@@ -303,5 +328,18 @@ mod tests {
             let served = fetched(&outbound, &url, &mut mine).await.unwrap();
             assert!(Arc::ptr_eq(&served, &issuer));
         }
+    }
+
+    /// Else those whose callers have long gone would stand in a row, and ask one after the other.
+    #[tokio::test]
+    async fn a_failure_is_told_to_all_who_waited_for_it_and_to_nobody_else() {
+        let (url, asked) = instance(vec![said("404 Not Found", ""); 3]).await;
+        let asked = || asked.load(std::sync::atomic::Ordering::Relaxed);
+        let keys = Keys::new(&Roots::public());
+        let all = futures_util::future::join_all((0..20).map(|_| keys.of(&url))).await;
+        assert!(all.iter().all(|one| matches!(one, Err(KeysError::Call(_)))));
+        assert_eq!(asked(), 1);
+        assert!(keys.of(&url).await.is_err());
+        assert_eq!(asked(), 2, "it is not kept");
     }
 }

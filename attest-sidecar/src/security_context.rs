@@ -3,10 +3,12 @@
 //!
 //! Source: measured on the reference (`skr.md` part 1.4).
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use service::plain_file;
 
 /// Where Kata containers find theirs, below the root.
 const KATA: &str = "opt/confidential-containers/share/kata-containers";
@@ -80,12 +82,12 @@ fn mounted(root: &Path) -> Option<PathBuf> {
 }
 
 fn read_text(path: &Path) -> Option<String> {
-    let length = std::fs::metadata(path).ok()?.len();
-    if length > MAX_LENGTH {
-        tracing::warn!(length, "a file of the security context is too long and left out");
-        return None;
-    }
-    std::fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty())
+    let content = plain_file::read(path, MAX_LENGTH).inspect_err(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            tracing::warn!(cause = %error, "a file of the security context is left out");
+        }
+    });
+    String::from_utf8(content.ok()?).ok().filter(|text| !text.trim().is_empty())
 }
 
 fn decode(text: &str, part: &'static str) -> Option<Vec<u8>> {
@@ -166,5 +168,30 @@ mod tests {
         assert_eq!(context.uvm_reference_info.as_deref(), Some("0oRZAAA="));
         assert_eq!(context.security_policy, None);
         assert!(host_certificates(&place).is_none());
+    }
+
+    /// The host mounts the folder: what it puts there neither stops this role nor takes its memory.
+    #[test]
+    fn what_is_no_plain_file_or_has_no_end_is_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(KATA);
+        std::fs::create_dir_all(&folder).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR;
+        let pipe = folder.join("security-policy-base64");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        let device = folder.join("host-amd-cert-base64");
+        std::os::unix::fs::symlink("/dev/null", device).unwrap();
+        let long = "A".repeat(usize::try_from(MAX_LENGTH).unwrap() + 1);
+        write(&folder, "reference-info-base64", &long);
+        let place = nothing_said(root.path());
+        let (sender, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let context = SecurityContext::read(&place);
+            let found = (context.security_policy, context.uvm_reference_info);
+            sender.send((found, host_certificates(&place)))
+        });
+        let answer = answer.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+        assert_eq!(answer, ((None, None), None));
     }
 }

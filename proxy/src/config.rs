@@ -100,7 +100,7 @@ pub const VARS: &[Var] = &[
         name: "API_KEYS_FILE",
         class: Class::Measured,
         default: Some("/app/secrets/api_keys.json"),
-        help: "File of API keys, read again when it changes. It may be absent.",
+        help: "File of API keys, read again when it changes. It may be absent. Whoever can write it can add keys and revoke others, also with PROXY_SECRETS=sealed: let it lie where the host cannot.",
     },
     Var {
         name: "ADMIN_ACCESS",

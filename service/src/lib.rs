@@ -14,6 +14,7 @@ pub mod listen;
 mod log_file;
 mod logs;
 pub mod outbound;
+pub mod plain_file;
 mod process;
 pub mod roots;
 mod shutdown;

@@ -3,6 +3,7 @@
 //!
 //! No proxy is used, whatever the environment says; no redirect is followed; no cookie is kept.
 
+use std::fmt;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -60,8 +61,9 @@ impl Default for Limits {
     }
 }
 
-/// A call to make. It can be sent more than once, so its body is whole.
-#[derive(Clone, Debug)]
+/// A call to make. It can be sent more than once, so its body is whole. Bodies and headers hold secrets: `Debug` does
+/// not show them.
+#[derive(Clone)]
 pub struct Call {
     /// GET, POST, …
     pub method: Method,
@@ -96,8 +98,8 @@ impl Call {
     }
 }
 
-/// A 2xx answer.
-#[derive(Clone, Debug)]
+/// A 2xx answer. Its `Debug` shows neither headers nor body, which may hold a token.
+#[derive(Clone)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
@@ -105,6 +107,20 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its whole body.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, url, .. } = self;
+        let url = url.as_str();
+        f.debug_struct("Call").field("method", method).field("url", &url).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// Why a call gave no 2xx answer.
@@ -322,6 +338,18 @@ mod tests {
     fn outbound() -> Outbound {
         let deadline = Duration::from_secs(5);
         Outbound::new("party", &Roots::public(), Limits { deadline, ..Limits::default() })
+    }
+
+    #[test]
+    fn what_is_shown_for_debugging_holds_no_secret() {
+        let (header, secret) = (http::header::AUTHORIZATION, "s3cret");
+        let url = "https://party.test/path".parse().unwrap();
+        let call = Call::post_json(url, secret.into()).header(header, secret.parse().unwrap());
+        let shown = format!("{call:?}");
+        assert!(shown.contains("party.test/path") && !shown.contains(secret), "{shown}");
+        let (status, headers, body) = (StatusCode::OK, call.headers, secret.into());
+        let shown = format!("{:?}", Answer { status, headers, body });
+        assert!(shown.contains("200") && !shown.contains(secret), "{shown}");
     }
 
     #[tokio::test]

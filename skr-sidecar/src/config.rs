@@ -83,7 +83,7 @@ pub(crate) const VARS: &[Var] = &[
     measured(
         "SKR_WRAP_KEYS",
         None,
-        "Folder of the keys that WrapKey of the reference's gRPC service may use: an absolute path. Without it that method is refused.",
+        "Folder of the keys that WrapKey of the reference's gRPC service may use: an absolute path. Without it that method is refused. Whoever can write there can have secrets wrapped for a key of their own: it must lie in the image.",
     ),
     reserved::OWNER_VAR,
     reserved::TLS_VAR,

@@ -8,7 +8,7 @@
 //! token is sent to: `vault_hosts` decides that.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use service::env::Reader;
 use service::outbound::{Call, Limits, Outbound, OutboundError};
+use service::plain_file;
 use service::roots::Roots;
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
@@ -150,7 +151,7 @@ impl WorkloadIdentity {
         let endpoint = self.endpoint().await?;
         // Read each time: the cluster renews it about once an hour.
         let file = self.workload.assertion.clone();
-        let assertion = tokio::task::spawn_blocking(move || read(file));
+        let assertion = tokio::task::spawn_blocking(move || read(&file));
         let assertion = assertion.await.map_err(|_| WorkloadError::Assertion)??;
         let form = self.form(resource, &assertion);
         let content = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -201,8 +202,8 @@ impl WorkloadIdentity {
 }
 
 /// The file's token, without what stands around it. Nothing in it needs to be written otherwise in a form.
-fn read(file: PathBuf) -> Result<Zeroizing<String>, WorkloadError> {
-    let file = std::fs::File::open(file).map_err(WorkloadError::File)?;
+fn read(file: &Path) -> Result<Zeroizing<String>, WorkloadError> {
+    let file = plain_file::open(file).map_err(WorkloadError::File)?;
     let limit = LONGEST_ASSERTION + 1;
     let mut text =
         Zeroizing::new(String::with_capacity(usize::try_from(limit).unwrap_or_default()));
@@ -264,7 +265,7 @@ mod tests {
         let path = folder.path().join("token");
         let content = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            read(path.clone())
+            read(&path)
         };
         assert_eq!(*content("a.b.c-_\n").unwrap(), "a.b.c-_");
         let longest = "a".repeat(16 * 1024);
@@ -272,6 +273,20 @@ mod tests {
         for bad in ["", "\n", "a b", "a&b=c", "ä", &format!("{longest}a")] {
             assert!(matches!(content(bad), Err(WorkloadError::Assertion)), "{}", bad.len());
         }
-        assert!(matches!(read("/nowhere".into()), Err(WorkloadError::File(_))));
+        assert!(matches!(read(Path::new("/nowhere")), Err(WorkloadError::File(_))));
+    }
+
+    /// The turn of a token waits for the file: a pipe in its place would stop every release for good.
+    #[test]
+    fn a_pipe_is_no_file_that_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+        let (sender, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(read(&path).err()));
+        let error = answer.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(matches!(error, Some(WorkloadError::File(_))));
     }
 }

@@ -2,10 +2,12 @@
 //! (`proxy.md` part 1.5), and beside them `attested_client` for a key that is good only for clients in a TEE. Members that
 //! are not needed here are left alone.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use attestation::crypto::sha256;
 use serde_json::{Map, Value};
+use service::plain_file;
 
 use super::{ApiKey, Known};
 
@@ -37,11 +39,11 @@ impl KeysFileError {
 
 /// Reads every entry. One that cannot be used is left out and logged by its place; its text never is.
 pub(super) fn read(path: &Path) -> Result<Known, KeysFileError> {
-    if std::fs::metadata(path)?.len() > MAX_LENGTH {
-        return Err(KeysFileError::TooLong);
-    }
-    let document: Value =
-        serde_json::from_slice(&std::fs::read(path)?).map_err(KeysFileError::Json)?;
+    let content = plain_file::read(path, MAX_LENGTH).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => KeysFileError::TooLong,
+        _ => KeysFileError::Unreadable(error),
+    })?;
+    let document: Value = serde_json::from_slice(&content).map_err(KeysFileError::Json)?;
     let entries = document.get("keys").and_then(Value::as_array).ok_or(KeysFileError::Shape)?;
     let entries: Option<Vec<&Map<String, Value>>> = entries.iter().map(Value::as_object).collect();
     let mut known = Known::new();

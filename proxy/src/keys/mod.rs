@@ -332,6 +332,20 @@ mod tests {
         }
     }
 
+    /// Requests wait for the file, and for each other: what is put in its place must not keep them for ever.
+    #[test]
+    fn a_pipe_in_the_files_place_keeps_nobody_waiting() {
+        let bench = Bench::new("e1");
+        let path = bench.folder.path().join("keys.json");
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+        let (sender, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(bench.bearer("e1")));
+        let answer = answer.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+        assert_eq!(answer.unwrap(), "env_key_0");
+    }
+
     #[test]
     fn case_23_to_26_a_broken_file_changes_nothing_and_a_deleted_one_revokes() {
         let bench = Bench::new("");
