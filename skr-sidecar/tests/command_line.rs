@@ -65,6 +65,20 @@ fn what_cannot_start_says_fatal_and_one() {
     }
 }
 
+/// The reference's script leaves a file `result` and repeats its variables.
+#[test]
+fn the_script_leaves_no_file_and_repeats_no_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skr-sidecar"));
+    command.arg0("/skr.sh").current_dir(folder.path()).env_clear();
+    // Base64, and no JSON.
+    let ended = command.env("SkrSideCarArgs", "c2VjcmV0").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stdout.is_empty());
+    assert!(!String::from_utf8(ended.stderr).unwrap().contains("c2VjcmV0"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn sources_that_are_none_are_named_as_the_reference_names_them() {
     // {"certcache":{"endpoint_type":"AMD"}} and {"certcache":{"endpoint_type":"Other","endpoint":"a"}}
