@@ -32,6 +32,16 @@ fn a_bad_flag_is_answered_with_the_usage_and_two() {
     assert!(text.starts_with("usage: skr "), "{text}");
 }
 
+/// The reference wraps a file with these and ends. Here `WrapKey` wraps, and nothing is taken for something else.
+#[test]
+fn wrapping_a_file_from_the_command_line_is_refused() {
+    for flag in ["infile", "keypath", "outfile"] {
+        let (code, text) = failure(&run("/bin/skr", &[&format!("-{flag}"), "/a"], &[]));
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.starts_with(&format!("flag provided but not defined: -{flag}\n")), "{text}");
+    }
+}
+
 #[test]
 fn what_cannot_start_says_fatal_and_one() {
     let secret = "c2VjcmV0";
@@ -53,6 +63,20 @@ fn what_cannot_start_says_fatal_and_one() {
         assert!(text.contains(said), "{said}: {text}");
         assert!(!text.contains("c2Vj") && !text.contains("secret"), "{text}");
     }
+}
+
+/// The reference's script leaves a file `result` and repeats its variables.
+#[test]
+fn the_script_leaves_no_file_and_repeats_no_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skr-sidecar"));
+    command.arg0("/skr.sh").current_dir(folder.path()).env_clear();
+    // Base64, and no JSON.
+    let ended = command.env("SkrSideCarArgs", "c2VjcmV0").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stdout.is_empty());
+    assert!(!String::from_utf8(ended.stderr).unwrap().contains("c2VjcmV0"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -54,6 +54,8 @@ async fn a_slash_too_many_leads_to_the_route() {
         ("GET", "/status/", 301, "/status"),
         ("GET", "/status/?a=b", 301, "/status?a=b"),
         ("POST", "/attest/raw/", 307, "/attest/raw"),
+        ("POST", "/attest/combined/", 307, "/attest/combined"),
+        ("POST", "/attest/maa/", 307, "/attest/maa"),
         ("POST", "/key/release/", 307, "/key/release"),
     ] {
         let answer = send(world.role.http(), method, path, "").await;
@@ -131,6 +133,34 @@ async fn requests_may_be_written_as_before() {
         assert_eq!(answer.status, 200, "{body}: {}", answer.body);
     }
     assert_eq!(world.attest.reports(), [b"hi"; 3]);
+}
+
+#[tokio::test]
+async fn the_content_type_of_a_request_is_ignored() {
+    let world = World::start().await;
+    let body = r#"{"runtime_data":"aGk="}"#;
+    for kind in ["", "Content-Type: text/plain\r\n", "Content-Type: application/xml\r\n"] {
+        let length = body.len();
+        let request = format!(
+            "POST /attest/raw HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
+        );
+        let answer = send_raw(world.role.http(), request.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_null_or_empty_is_missing() {
+    let world = World::start().await;
+    let required = "Error:Field validation for 'RuntimeData' failed on the 'required' tag";
+    for body in [r#"{"runtime_data":null}"#, r#"{"runtime_data":""}"#] {
+        for path in ["/attest/raw", "/attest/combined"] {
+            let answer = send(world.role.http(), "POST", path, body).await;
+            assert_eq!(answer.status, 400, "{path} {body}");
+            assert!(answer.error().ends_with(required), "{}", answer.body);
+        }
+    }
+    assert!(world.attest.reports().is_empty());
 }
 
 #[tokio::test]

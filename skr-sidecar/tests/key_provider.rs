@@ -163,6 +163,82 @@ async fn a_missing_device_is_told_from_one_that_fails() {
 }
 
 #[tokio::test]
+async fn attestation_data_without_a_device_is_refused_by_name() {
+    let world = World::start().await;
+    let missing = Status::failed_precondition("SEV guest driver is missing.");
+    world.attest.be(Mood::Fails(missing));
+    let input = KeyProviderGetAttestationDataInput::default();
+    let status = provider(&world).get_attestation_data(input).await.err().unwrap();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().starts_with("SEV guest driver is missing."), "{status}");
+}
+
+#[tokio::test]
+async fn an_annotation_has_its_members_in_the_references_order() {
+    let (world, _keys) = world_with_key().await;
+    let wrapped = provider(&world).wrap_key(to_wrap("skr:layer", b"x")).await.unwrap();
+    let wrapped = wrapped.into_inner().key_provider_key_wrap_protocol_output;
+    let text = std::str::from_utf8(&wrapped).unwrap();
+    let annotation = text.strip_prefix(r#"{"keywrapresults":{"annotation":""#).unwrap();
+    let annotation =
+        annotation.strip_suffix(r#""},"keyunwrapresults":{"optsdata":null}}"#).unwrap();
+    let annotation = String::from_utf8(STANDARD.decode(annotation).unwrap()).unwrap();
+    let (front, rest) = annotation.split_once(r#""wrapped_data":""#).unwrap();
+    assert_eq!(front, r#"{"kid":"layer","#);
+    let (data, rest) = rest.split_once('"').unwrap();
+    assert_eq!(STANDARD.decode(data).unwrap().len(), 256);
+    let vault = world.vault.host();
+    assert_eq!(
+        rest,
+        format!(
+            r#","wrap_type":"rsa_3072","kms_endpoint":"{vault}","attester_endpoint":"maa.test"}}"#
+        )
+    );
+}
+
+#[tokio::test]
+async fn the_operation_that_a_packet_names_is_ignored() {
+    let (world, _keys) = world_with_key().await;
+    let mut json: Value =
+        serde_json::from_slice(&to_wrap("skr:layer", b"x").key_provider_key_wrap_protocol_input)
+            .unwrap();
+    for op in [json!("keyunwrap"), json!("anything"), Value::Null] {
+        json["op"] = op;
+        assert!(provider(&world).wrap_key(packet(&json)).await.is_ok(), "{}", json["op"]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_key_cannot_wrap_is_internal_and_the_next_packet_is_fine() {
+    let (world, keys) = world_with_key().await;
+    // RSA-OAEP with SHA-256 takes 66 bytes less than the key has.
+    assert!(wrap(&world, "skr:layer", &[7; 190]).await.is_ok());
+    let status = wrap(&world, "skr:layer", &[7; 191]).await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal);
+    assert!(status.message().contains("takes at most 190 bytes"), "{status}");
+
+    let pem = std::fs::read(keys.path().join("layer.pem")).unwrap();
+    std::fs::write(keys.path().join("layer.pem"), "no PEM").unwrap();
+    let status = wrap(&world, "skr:layer", b"x").await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal, "{status}");
+    assert!(status.message().ends_with(HELP), "{status}");
+    std::fs::write(keys.path().join("layer.pem"), pem).unwrap();
+    assert!(wrap(&world, "skr:layer", b"x").await.is_ok());
+}
+
+#[tokio::test]
+async fn an_annotation_that_is_no_base64_is_told_so() {
+    let world = World::start().await;
+    let agent = json!({"attestation-agent": [STANDARD.encode("skr")]});
+    let input =
+        packet(&json!({"keyunwrapparams": {"dc": {"Parameters": agent}, "annotation": "-_"}}));
+    let status = provider(&world).un_wrap_key(input).await.err().unwrap();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("Annotation is not a base64 encoding: "), "{status}");
+    assert!(status.message().ends_with(HELP), "{status}");
+}
+
+#[tokio::test]
 async fn what_was_wrapped_is_unwrapped_by_a_released_key() {
     let (world, _keys) = world_with_key().await;
     let wrapped = wrap(&world, "SKR:layer", b"a layer's key").await.unwrap();

@@ -88,6 +88,20 @@ async fn private_keys_are_released_by_both_protocols() {
 }
 
 #[tokio::test]
+async fn members_of_a_released_key_are_in_alphabetical_order() {
+    let world = World::start().await;
+    world.vault.hold(ec_key());
+    let jwk = String::from_utf8(release_by_grpc(&world, "tls").await.unwrap()).unwrap();
+    assert!(jwk.starts_with(r#"{"crv":"P-256","d":""#), "no key_ops where the vault has none");
+    let places: Vec<_> = ["crv", "d", "kty", "x", "y"]
+        .map(|member| jwk.find(&format!(r#""{member}":"#)))
+        .into_iter()
+        .collect::<Option<_>>()
+        .unwrap();
+    assert!(places.is_sorted(), "the order of members is another one");
+}
+
+#[tokio::test]
 async fn a_version_is_part_of_the_path_and_every_release_has_a_key_of_its_own() {
     let world = World::start().await;
     world.vault.hold(oct_key());

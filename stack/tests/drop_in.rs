@@ -184,6 +184,25 @@ async fn one_process_answers_every_route_of_the_reference() {
     assert!(drop_in.stop().await);
 }
 
+/// Whoever names a proxy would hear the identity's token, which comes by HTTP in the clear.
+#[tokio::test]
+async fn no_proxy_is_asked_whatever_the_environment_says() {
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"];
+    let drop_in = DropIn::start(&names.map(|name| (name, url.as_str())), true).await;
+    until(|| drop_in.attests()).await;
+    let maa = host(&drop_in.world.maa().unwrap().url);
+    let akv = host(&drop_in.world.vault().unwrap().url);
+    let body = json!({"maa_endpoint": maa, "akv_endpoint": akv, "kid": "example"});
+    let (status, answer) = drop_in.post("/key/release", &body).await;
+    assert_eq!(status, 200, "{answer}");
+    let asked = proxy.accept().err().map(|error| error.kind());
+    assert_eq!(asked, Some(std::io::ErrorKind::WouldBlock), "the proxy was asked");
+    assert!(drop_in.stop().await);
+}
+
 #[tokio::test]
 async fn the_process_inside_is_started_again_and_ends_with_it() {
     let drop_in = DropIn::start(&[], true).await;

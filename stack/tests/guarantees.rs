@@ -1,7 +1,11 @@
 //! `docs/guarantees.md` names tests for everything that it promises; this holds that they exist and are run. That they
 //! passed, `.ci/run` reads in the record of its own run.
 
+mod named;
+
 use std::path::Path;
+
+use named::is_run;
 
 /// The seed's table of threats, which the page must cover.
 const THREATS: [&str; 7] = [
@@ -22,7 +26,7 @@ struct Named<'a> {
 }
 
 /// Lines of the form: - `path/of/file.rs`: `name_of_test`, and what it shows.
-fn named(section: &str) -> Vec<Named<'_>> {
+fn tests_in(section: &str) -> Vec<Named<'_>> {
     section
         .lines()
         .filter_map(|line| {
@@ -30,19 +34,6 @@ fn named(section: &str) -> Vec<Named<'_>> {
             Some(Named { file, test: rest.split_once('`')?.0 })
         })
         .collect()
-}
-
-/// Whether the file has a test of this name that is run without being asked for.
-fn is_run(source: &str, test: &str) -> bool {
-    let Some(at) = source.find(&format!("fn {test}(")) else { return false };
-    let line = source[..at].rfind('\n').map_or(0, |end| end + 1);
-    let attributes: Vec<&str> = source[..line]
-        .lines()
-        .rev()
-        .take_while(|line| line.trim_start().starts_with(['#', '/']))
-        .collect();
-    let has = |text: &str| attributes.iter().any(|line| line.contains(text));
-    (has("test]") || has("test(")) && !has("ignore")
 }
 
 #[test]
@@ -55,7 +46,7 @@ fn every_threat_has_tests_that_exist() {
         for part in ["**Holds:**", "**Does not cover:**", "**Fails if it breaks:**"] {
             assert!(section.contains(part), "{threat} lacks {part}");
         }
-        let tests = named(section);
+        let tests = tests_in(section);
         assert!(!tests.is_empty(), "{threat} names no test");
         for Named { file, test } in tests {
             let source = std::fs::read_to_string(root.join(file));

@@ -1,7 +1,10 @@
 //! Tokens of an attestation service that does its duty and of one that does not.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use proto::attest::token_request::Runtime;
 use proto::attest::{CertificateRuntime, TokenFailure, TokenReply, TokenRequest};
+use serde_json::Value;
 use sim::faults::MaaFault;
 
 use crate::bench::Bench;
@@ -85,5 +88,36 @@ async fn kinds_of_failures_are_told_apart_with_status_and_pause() {
     }
     faults.clear();
     assert!(!token(&bench, certificate()).await.token.is_empty());
+    bench.stop().await;
+}
+
+/// Base64url with padding, one in the other, with the members that the service knows; the policy stays here.
+#[tokio::test]
+async fn the_service_is_asked_as_the_contract_writes_it() {
+    let bench = Bench::start().await;
+    bench.world.maa().unwrap().faults.until_cleared(MaaFault::BadRequest);
+    let reply = token(&bench, Runtime::Compatible(b"{\"a\":1}".to_vec())).await;
+    let text = |value: &Value| URL_SAFE.decode(value.as_str().unwrap()).unwrap();
+    let members = |value: &Value| {
+        let mut members: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        members.sort();
+        members
+    };
+    let request: Value = serde_json::from_slice(&reply.request).unwrap();
+    assert_eq!(members(&request), ["nonce", "report", "runtimeData"]);
+    assert!(request["nonce"].is_u64());
+    assert_eq!(request["runtimeData"]["dataType"], "JSON");
+    assert_eq!(text(&request["runtimeData"]["data"]), b"{\"a\":1}");
+
+    let report: Value = serde_json::from_slice(&text(&request["report"])).unwrap();
+    assert_eq!(members(&report), ["Endorsements", "SnpReport", "VcekCertChain"]);
+    assert_eq!(text(&report["SnpReport"]).len(), 1184);
+    let chain = String::from_utf8(text(&report["VcekCertChain"])).unwrap();
+    assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 3);
+    let endorsements: Value = serde_json::from_slice(&text(&report["Endorsements"])).unwrap();
+    let mounted = bench.group().context_dir().join("reference-info-base64");
+    let mounted = std::fs::read_to_string(mounted).unwrap();
+    let standard = base64::engine::general_purpose::STANDARD;
+    assert_eq!(text(&endorsements["Uvm"][0]), standard.decode(mounted.trim()).unwrap());
     bench.stop().await;
 }

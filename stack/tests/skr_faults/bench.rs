@@ -7,6 +7,7 @@ use attest_sidecar::AttestSidecar;
 use http::StatusCode;
 use proto::info::GetInfoRequest;
 use proto::info::info_client::InfoClient;
+use proto::key_provider::key_provider_service_client::KeyProviderServiceClient;
 use proto::skr::ReleaseKeyRequest;
 use proto::skr::skr_client::SkrClient;
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub(crate) struct Bench {
     shutdowns: Vec<Shutdown>,
     serving: Vec<JoinHandle<()>>,
     keys: SkrClient<Channel>,
+    /// The reference's own service.
+    pub(crate) provider: KeyProviderServiceClient<Channel>,
     http: String,
     caller: Outbound,
 }
@@ -45,12 +48,18 @@ pub(crate) struct Told<'a> {
 
 impl Bench {
     pub(crate) async fn start() -> Self {
+        Self::start_in(|_| {}).await
+    }
+
+    /// In a world that is changed before the roles are started.
+    pub(crate) async fn start_in(prepare: impl FnOnce(&World)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = WorldConfig::new(folder.path().join("world"));
         config.state = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulated-keys"));
         config.model = None;
         config.vault.as_mut().unwrap().keys = keys();
         let world = World::start(config).await.unwrap();
+        prepare(&world);
         let path = |name: &str| folder.path().join(name).display().to_string();
         let attest = format!("unix:{}", path("attest.sock"));
         let roots = world.folder().join("tls-ca.pem").display().to_string();
@@ -85,7 +94,8 @@ impl Bench {
             folder,
             shutdowns: vec![skr_stop, attest_stop],
             serving: vec![skr_serving, attest_serving],
-            keys: SkrClient::new(channel),
+            keys: SkrClient::new(channel.clone()),
+            provider: KeyProviderServiceClient::new(channel),
             http,
             caller: Outbound::new("skr-sidecar", &Roots::public(), limits),
         }
@@ -110,7 +120,12 @@ impl Bench {
         self.post("/attest/maa", &body).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Result<Value, (StatusCode, String)> {
+    /// What a route answers, or its status and the text of its error.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, (StatusCode, String)> {
         let url = format!("{}{path}", self.http).parse().unwrap();
         match self.caller.once(&Call::post_json(url, body.to_string().into())).await {
             Ok(answer) => Ok(serde_json::from_slice(&answer.body).unwrap()),

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on, fails"
 )]
 
+mod attestation;
 mod bench;
 
 use sim::faults::{DeviceFault, IdentityFault, MaaFault, ThimFault, VaultFault};
