@@ -1,11 +1,12 @@
 //! Which clients are acceptable, and whose roots are believed for that: two files that measured variables name.
 
-use std::io::Read as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use attestation::policy_file::{self, PolicyFileError};
 use attestation::{Anchors, Expect, Policy, Trust, danger};
 use service::env::{Class, Reader, Var};
+use service::plain_file;
 
 /// The longest policy or set of anchors that is read.
 const MAX_LENGTH: u64 = 1024 * 1024;
@@ -92,11 +93,10 @@ fn policy_in(path: &Path) -> Result<Policy, AcceptanceError> {
 }
 
 fn text(path: &Path) -> Result<String, AcceptanceError> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_LENGTH + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_LENGTH {
-        return Err(AcceptanceError::TooLong);
-    }
+    let bytes = plain_file::read(path, MAX_LENGTH).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => AcceptanceError::TooLong,
+        _ => error.into(),
+    })?;
     String::from_utf8(bytes).map_err(|_| AcceptanceError::NotText)
 }
 

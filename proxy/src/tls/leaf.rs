@@ -1,6 +1,6 @@
 //! A leaf certificate with what proves it: made here with evidence in it, or read from files.
 
-use std::io::Read as _;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use service::plain_file;
 use service::roots::provider;
 use time::OffsetDateTime;
 
@@ -141,13 +142,10 @@ impl Chain {
     /// Reads a file in PEM.
     pub(crate) fn read(path: &Path) -> Result<Self, LeafError> {
         let file = || path.display().to_string();
-        let unopened = |source| LeafError::Unopened { file: file(), source };
-        let mut pem = Vec::new();
-        let opened = std::fs::File::open(path).map_err(unopened)?;
-        opened.take(MAX_CHAIN + 1).read_to_end(&mut pem).map_err(unopened)?;
-        if pem.len() as u64 > MAX_CHAIN {
-            return Err(LeafError::TooLong(file()));
-        }
+        let pem = plain_file::read(path, MAX_CHAIN).map_err(|source| match source.kind() {
+            io::ErrorKind::FileTooLarge => LeafError::TooLong(file()),
+            _ => LeafError::Unopened { file: file(), source },
+        })?;
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
             .map_err(|source| LeafError::File { file: file(), source })?;

@@ -1,11 +1,10 @@
 //! Where the envelope comes from. All of it is the host's: what is read is copied once, and the copy is judged.
 
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use attestation::secrets::MAX_ENVELOPE;
-use rustix::fs::OFlags;
+use service::plain_file;
 
 /// The envelope's place.
 #[derive(Clone, Debug)]
@@ -22,9 +21,6 @@ pub(crate) enum SourceError {
     /// The file cannot be read, or is not there yet.
     #[error("the file of SECRETS_FILE cannot be read: {0}")]
     Unreadable(#[from] io::Error),
-    /// A folder, a pipe, a device.
-    #[error("SECRETS_FILE names something else than a file")]
-    NoFile,
     /// The thread that read ended early.
     #[error("the file of SECRETS_FILE was not read to its end")]
     Interrupted,
@@ -46,16 +42,9 @@ impl Source {
 }
 
 fn read(path: &Path) -> Result<String, SourceError> {
-    // To open a pipe that nobody writes to would wait for ever, and with it the end of the process.
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.read(true).custom_flags(nonblocking).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(SourceError::NoFile);
-    }
     let mut text = Vec::new();
     // A line feed stands at the end of most files, and is none of the envelope.
-    file.take(MAX_ENVELOPE as u64 + 2).read_to_end(&mut text)?;
+    plain_file::open(path)?.take(MAX_ENVELOPE as u64 + 2).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned())
 }
 
@@ -76,7 +65,7 @@ mod tests {
         assert_eq!(source.read().await.unwrap().len(), MAX_ENVELOPE + 2);
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        assert!(matches!(source.read().await, Err(SourceError::NoFile)));
+        assert!(matches!(source.read().await, Err(SourceError::Unreadable(_))));
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -86,7 +75,10 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(matches!(Source::File(pipe).read().await, Err(SourceError::NoFile)));
-        assert!(matches!(Source::File("/dev/zero".into()).read().await, Err(SourceError::NoFile)));
+        assert!(matches!(Source::File(pipe).read().await, Err(SourceError::Unreadable(_))));
+        assert!(matches!(
+            Source::File("/dev/zero".into()).read().await,
+            Err(SourceError::Unreadable(_))
+        ));
     }
 }
