@@ -163,3 +163,17 @@ async fn what_a_device_did_is_told_by_every_route_in_the_known_words() {
     }
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_device_that_cannot_be_opened_is_named() {
+    let closed = |world: &World| {
+        std::fs::remove_file(world.groups().first().unwrap().device_path()).unwrap();
+    };
+    let bench = Bench::start_in(closed).await;
+    let cause = "error opening SNP device /";
+    let (status, text) = bench.post("/attest/raw", &body()).await.err().unwrap();
+    assert!(status == StatusCode::FORBIDDEN && text.contains(cause), "{status} {text}");
+    let status = bench.report("").await.err().unwrap();
+    assert!(status.code() == Code::Internal && status.message().contains(cause), "{status}");
+    bench.stop().await;
+}
