@@ -32,16 +32,6 @@ fn a_bad_flag_is_answered_with_the_usage_and_two() {
     assert!(text.starts_with("usage: skr "), "{text}");
 }
 
-/// The reference wraps a file with these and ends. Here `WrapKey` wraps, and nothing is taken for something else.
-#[test]
-fn wrapping_a_file_from_the_command_line_is_refused() {
-    for flag in ["infile", "keypath", "outfile"] {
-        let (code, text) = failure(&run("/bin/skr", &[&format!("-{flag}"), "/a"], &[]));
-        assert_eq!(code, Some(2), "{text}");
-        assert!(text.starts_with(&format!("flag provided but not defined: -{flag}\n")), "{text}");
-    }
-}
-
 #[test]
 fn what_cannot_start_says_fatal_and_one() {
     let secret = "c2VjcmV0";
