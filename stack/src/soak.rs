@@ -81,6 +81,12 @@ async fn soaked(
     let mut releasing = connections(pair, RELEASING).await?;
     let mut samples = Vec::new();
     for window in 1..=WINDOWS {
+        // One that was idle for long, while others waited for wrapping keys, was closed.
+        for one in attesting.iter_mut().chain(&mut releasing) {
+            if !one.is_ready().await {
+                *one = pair.connect().await?;
+            }
+        }
         let share = |all: u32, among: u32| (all / WINDOWS).div_ceil(among).max(1);
         let (attest, many) = (Work::Attest, share(plan.attestations, ATTESTING));
         let attested = try_join_all(attesting.iter_mut().map(|one| attest.repeat(one, many)));
