@@ -2,9 +2,9 @@
 //! Azure Attestation.
 //!
 //! It composes `REPORT_DATA` itself from typed requests, so that it signs nothing that a caller made up. It
-//! judges nobody: what it hands out is verified by those who rely on it. Of a token it verifies that the instance signed
-//! it about what was sent. It must not know what its callers do
-//! with evidence, nor anything of keys, logs or prompts.
+//! judges nobody: what it hands out is verified by those who rely on it. Of a token it verifies that the instance
+//! signed it about what was sent. It must not know what its callers do with evidence, nor anything of keys, logs or
+//! prompts.
 
 mod certificates;
 mod config;

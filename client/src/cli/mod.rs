@@ -142,7 +142,7 @@ fn print(text: &str) {
 }
 
 /// One thread: a forwarded request passes between tasks several times, and each time another thread would have to be
-/// woken (`stack bench tls`, on a busy machine: 1.8 times nginx' processor time with two threads, 0.9 to 1.3 with one).
+/// woken (`stack bench tls` with eight clients: 1.8 times nginx' processor time with two threads, about 1.45 with one).
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
