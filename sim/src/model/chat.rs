@@ -140,7 +140,7 @@ fn usage(answer: &Answer) -> Value {
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens(),
         "total_tokens": answer.prompt_tokens + answer.completion_tokens(),
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": answer.cached_tokens(), "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
     })
 }

@@ -35,7 +35,13 @@ fn opening(question: &Question, answer: &Answer, output_tokens: usize) -> Value 
         "content": [],
         "stop_reason": null,
         "stop_sequence": null,
-        "usage": {"input_tokens": answer.prompt_tokens, "output_tokens": output_tokens},
+        "usage": {
+            // Here what was cached is no part of the input.
+            "input_tokens": answer.prompt_tokens - answer.cached_tokens(),
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": answer.cached_tokens(),
+            "output_tokens": output_tokens,
+        },
     })
 }
 

@@ -112,6 +112,7 @@ async fn dispatch(State(config): State<Arc<ModelConfig>>, request: Request) -> R
         None => call.answer(&parts.method, parts.uri.path(), &parts.headers, body).await,
     };
     let reply = reply.unwrap_or_else(Reply::from);
+    call.watch.usage(reply.usage());
     reply.render(call.config.delay, call.fault, call.watch)
 }
 

@@ -9,6 +9,10 @@ const MAX_ANSWER: usize = 8192;
 /// What the model says when no user said anything.
 const GREETING: &str = "hi";
 
+/// Shortest prompt of which something is cached, in tokens, and the steps in which that grows (OpenAI's prompt caching).
+const SHORTEST_CACHED: usize = 1024;
+const STEP: usize = 128;
+
 /// A counted answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -55,6 +59,11 @@ impl Answer {
 
     pub(super) fn completion_tokens(&self) -> usize {
         self.words.len()
+    }
+
+    /// Tokens of the prompt that were at hand, as if each long prompt had been read before up to its last full step.
+    pub(super) fn cached_tokens(&self) -> usize {
+        if self.prompt_tokens < SHORTEST_CACHED { 0 } else { self.prompt_tokens / STEP * STEP }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 const MAX_RECORDS: usize = 1024;
@@ -34,6 +35,8 @@ pub struct RecordedRequest {
     pub body: Option<String>,
     /// Bytes of the file part of a multipart body.
     pub file_bytes: Option<u64>,
+    /// What the answer says that was used, all that a stream says of it taken together.
+    pub usage: Option<Value>,
     /// Status of the answer.
     pub status: Option<u16>,
     /// Whether the whole answer was handed over.
@@ -114,6 +117,7 @@ impl Records {
             body_sha256: None,
             body: None,
             file_bytes: None,
+            usage: None,
             status: None,
             completed: false,
             client_gone: false,
@@ -163,6 +167,10 @@ impl Watch {
             request.file_bytes = Some(file_bytes);
             request.body_sha256 = Some(file_sha256);
         });
+    }
+
+    pub(super) fn usage(&self, usage: Option<Value>) {
+        self.records.change(self.number, |request| request.usage = usage);
     }
 
     pub(super) fn status(&self, status: u16) {

@@ -55,6 +55,29 @@ impl Reply {
         Self::Json { status: StatusCode::OK, value, retry_after: None }
     }
 
+    /// What it says that was used: the `usage` of the value, of its response or of its message; a later event adds to
+    /// those before.
+    pub(super) fn usage(&self) -> Option<Value> {
+        let of = |value: &Value| {
+            ["/usage", "/response/usage", "/message/usage"]
+                .into_iter()
+                .find_map(|pointer| value.pointer(pointer)?.as_object().cloned())
+        };
+        let said: Vec<_> = match self {
+            Self::Json { value, .. } => of(value).into_iter().collect(),
+            Self::Text { .. } => Vec::new(),
+            Self::Events { events, .. } => {
+                events.iter().filter_map(|event| of(&event.data)).collect()
+            }
+        };
+        said.into_iter()
+            .reduce(|mut all, more| {
+                all.extend(more);
+                all
+            })
+            .map(Value::Object)
+    }
+
     /// The HTTP answer, after the fault had its way with it.
     pub(super) fn render(
         mut self,

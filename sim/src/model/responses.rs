@@ -27,7 +27,7 @@ fn response(question: &Question, answer: &Answer, complete: bool) -> Value {
     let (status, output, usage) = if complete {
         let usage = json!({
             "input_tokens": answer.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": answer.cached_tokens()},
             "output_tokens": answer.completion_tokens(),
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": answer.prompt_tokens + answer.completion_tokens(),

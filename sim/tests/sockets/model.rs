@@ -154,7 +154,13 @@ async fn the_messages_api_answers_whole_and_in_events() {
     });
     let answer = post(&stage, "/v1/messages", body.clone()).await.json();
     assert_eq!(answer["content"][0]["text"], "one two");
-    assert_eq!(answer["usage"], json!({"input_tokens": 2, "output_tokens": 2}));
+    let usage = json!({
+        "input_tokens": 2,
+        "output_tokens": 2,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+    });
+    assert_eq!(answer["usage"], usage);
     assert_eq!(answer["stop_reason"], "end_turn");
     let mut streamed = body.clone();
     streamed["stream"] = json!(true);
