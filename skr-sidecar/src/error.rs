@@ -21,6 +21,7 @@ use crate::key::KeyError;
 use crate::owner::OwnerError;
 use crate::release::ReleaseError;
 use crate::secrets::SecretsError;
+use crate::state::StateError;
 use crate::tls::TlsError;
 use crate::vault::{AnswerError, VaultError};
 use crate::workload_identity::WorkloadError;
@@ -69,6 +70,9 @@ pub(crate) enum Error {
     /// The TLS key did not sign, or is not at hand.
     #[error("the TLS key cannot be used")]
     Tls(#[from] TlsError),
+    /// No key of stored state can be derived.
+    #[error("the state's key cannot be used")]
+    State(#[from] StateError),
     /// The sealed secrets are not open.
     #[error("the sealed secrets are not open")]
     Secrets(#[from] SecretsError),
@@ -99,6 +103,7 @@ pub(crate) fn status(error: &Error) -> Status {
         Error::Release(error) => (StatusCode::FORBIDDEN, of_release(error)),
         Error::Owner(error) => (StatusCode::FORBIDDEN, of_owner(error)),
         Error::Tls(error) => (StatusCode::FORBIDDEN, of_tls(error)),
+        Error::State(error) => (StatusCode::FORBIDDEN, of_state(error)),
         Error::Secrets(error) => (StatusCode::FORBIDDEN, of_secrets(error)),
     };
     Status { http, grpc }
@@ -120,6 +125,15 @@ fn of_tls(error: &TlsError) -> Code {
         TlsError::Release(error) => of_release(error),
         TlsError::Digest | TlsError::Message | TlsError::Scheme => Code::InvalidArgument,
         TlsError::Signing(_) => Code::Internal,
+    }
+}
+
+fn of_state(error: &StateError) -> Code {
+    match error {
+        StateError::NotConfigured | StateError::Refused => Code::FailedPrecondition,
+        StateError::NotYet => Code::Unavailable,
+        StateError::Version(_) => Code::InvalidArgument,
+        StateError::Release(error) => of_release(error),
     }
 }
 

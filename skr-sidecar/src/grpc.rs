@@ -8,9 +8,9 @@ use proto::info::info_server::{Info, InfoServer};
 use proto::info::{GetInfoRequest, RoleInfo};
 use proto::skr::skr_server::{Skr, SkrServer};
 use proto::skr::{
-    GetOwnerKeyReply, GetOwnerKeyRequest, GetSecretsReply, GetSecretsRequest, HoldTlsKeyReply,
-    HoldTlsKeyRequest, ReleaseKeyReply, ReleaseKeyRequest, SignEvidenceReply, SignEvidenceRequest,
-    SignTlsReply, SignTlsRequest,
+    GetOwnerKeyReply, GetOwnerKeyRequest, GetSecretsReply, GetSecretsRequest, GetStateKeyReply,
+    GetStateKeyRequest, HoldTlsKeyReply, HoldTlsKeyRequest, ReleaseKeyReply, ReleaseKeyRequest,
+    SignEvidenceReply, SignEvidenceRequest, SignTlsReply, SignTlsRequest,
 };
 use service::health::Health;
 use service::listen::Listener;
@@ -24,6 +24,7 @@ use crate::key_provider::{self, KeyProvider};
 use crate::owner::{OwnerError, OwnerKey};
 use crate::release::{self, Releases};
 use crate::secrets::{Sealed, SecretsError};
+use crate::state::{StateError, StateKeys};
 use crate::tls::{TlsError, TlsKeys};
 
 /// The longest request, in bytes: names, of keys or of secrets, and a release policy.
@@ -44,6 +45,8 @@ pub(crate) struct Services {
     pub(crate) tls: Option<TlsKeys>,
     /// The sealed secrets; `None` if none are configured.
     pub(crate) secrets: Option<Sealed>,
+    /// Keys of stored state; `None` if no key is configured to derive them of.
+    pub(crate) state: Option<StateKeys>,
     /// The reference's service.
     pub(crate) key_provider: KeyProvider,
 }
@@ -59,8 +62,8 @@ pub(crate) async fn serve(
     health: &Health,
     services: Services,
 ) -> Result<(), BoxError> {
-    let Services { info, releases, owner, tls, secrets, key_provider } = services;
-    let keys = Keys { releases, owner, tls, secrets };
+    let Services { info, releases, owner, tls, secrets, state, key_provider } = services;
+    let keys = Keys { releases, owner, tls, secrets, state };
     let skr = SkrServer::new(keys).max_decoding_message_size(LONGEST_REQUEST);
     let router = grpc::server()
         .add_service(health.service())
@@ -83,6 +86,7 @@ struct Keys {
     owner: Option<Held<OwnerKey>>,
     tls: Option<TlsKeys>,
     secrets: Option<Sealed>,
+    state: Option<StateKeys>,
 }
 
 impl Keys {
@@ -197,6 +201,23 @@ impl Skr for Keys {
         // It is asked until they are open; why they are not, whoever opens them has logged.
         let reply = self.values(&request.get_ref().names).map_err(Error::Secrets);
         reply.map(Response::new).map_err(|error| grpc_status(&error))
+    }
+
+    async fn get_state_key(
+        &self,
+        request: Request<GetStateKeyRequest>,
+    ) -> Result<Response<GetStateKeyReply>, Status> {
+        let version = &request.get_ref().version;
+        let derived = async {
+            let state = self.state.as_ref().ok_or(StateError::NotConfigured)?;
+            state.derived(version).await
+        };
+        // The reply's copy is not zeroed.
+        let reply = derived.await.map(|key| GetStateKeyReply {
+            version: key.version().to_owned(),
+            key: key.bytes().to_vec(),
+        });
+        answer("GetStateKey", reply.map_err(Error::State))
     }
 }
 

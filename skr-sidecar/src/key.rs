@@ -19,6 +19,7 @@ use pkcs8::der::Decode as _;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::kid::KeyId;
 use crate::secret;
 
 /// A private or symmetric key as JWK, in JSON. Has no `Debug`; zeroed when dropped.
@@ -33,6 +34,9 @@ pub(crate) struct Published {
     /// What it may be used for. Key Vault's own words, such as `import`, are among them.
     #[serde(default)]
     pub(crate) key_ops: Vec<String>,
+    /// Which key it is, with its version, as far as the vault says.
+    #[serde(skip)]
+    pub(crate) kid: Option<KeyId>,
     n: Option<String>,
     e: Option<String>,
     crv: Option<String>,
@@ -84,6 +88,26 @@ impl Jwk {
     /// The JSON text's bytes, for a message that takes them over. They are not zeroed any more.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         std::mem::take(&mut *self.0)
+    }
+}
+
+/// The part of a key that is secret, in the one form that every release of it has: the bytes of a symmetric key, the
+/// private number of one on an elliptic curve. `None` for other kinds: of an RSA key there are several forms.
+pub(crate) fn secret_part(
+    published: &Published,
+    released: &[u8],
+) -> Result<Option<Zeroizing<Vec<u8>>>, KeyError> {
+    check(published, released)?;
+    match KeyType::of(&published.kty)? {
+        KeyType::Rsa => Ok(None),
+        KeyType::Oct => Ok(Some(Zeroizing::new(released.to_vec()))),
+        KeyType::Ec => {
+            let on = |(_, algorithm)| EcdsaKeyPair::from_pkcs8(algorithm, released).ok();
+            let key = CURVES.into_iter().find_map(on).ok_or(KeyError::Ec)?;
+            let d: EcPrivateKeyBin<'_> =
+                key.private_key().as_be_bytes().map_err(|_| KeyError::Ec)?;
+            Ok(Some(Zeroizing::new(d.as_ref().to_vec())))
+        }
     }
 }
 

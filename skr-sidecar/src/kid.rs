@@ -76,6 +76,16 @@ impl KeyId {
     /// or `name[/version]`. A version that was asked for must be the one; none was asked for, any will do.
     /// Key Vault does not distinguish upper and lower case in names.
     pub(crate) fn is_meant_by(&self, kid: &str, vault: &Host) -> bool {
+        let Some(found) = Self::of_vault(kid, vault) else { return false };
+        let asked_version = self.version.as_deref();
+        found.name.eq_ignore_ascii_case(&self.name)
+            && asked_version.is_none_or(|asked| {
+                found.version.is_some_and(|found| found.eq_ignore_ascii_case(asked))
+            })
+    }
+
+    /// What a vault's own name for a key says: `https://vault/keys/name[/version]`, or `name[/version]`.
+    pub(crate) fn of_vault(kid: &str, vault: &Host) -> Option<Self> {
         let path = match Url::parse(kid) {
             Ok(url) => {
                 let of_vault = url.scheme() == "https" && url.host_str() == Some(vault.name());
@@ -84,12 +94,22 @@ impl KeyId {
             }
             Err(_) => Some(kid.to_owned()),
         };
-        let Some(found) = path.and_then(|path| path.parse::<Self>().ok()) else { return false };
-        let asked_version = self.version.as_deref();
-        found.name.eq_ignore_ascii_case(&self.name)
-            && asked_version.is_none_or(|asked| {
-                found.version.is_some_and(|found| found.eq_ignore_ascii_case(asked))
-            })
+        path?.parse().ok()
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version, where one is named.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// Another version of it.
+    pub(crate) fn in_version(&self, version: &str) -> Result<Self, NotAKeyId> {
+        format!("{}/{version}", self.name).parse()
     }
 }
 

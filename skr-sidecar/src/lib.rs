@@ -30,6 +30,7 @@ mod release;
 mod reserved;
 mod secret;
 mod secrets;
+mod state;
 mod strict;
 mod tls;
 mod vault;
@@ -60,6 +61,7 @@ use crate::owner::OwnerKey;
 use crate::pool::WrappingKeys;
 use crate::release::{Defaults, Releases, Turns};
 use crate::secrets::Sealed;
+use crate::state::StateKeys;
 use crate::tls::TlsKeys;
 use crate::vault::Vault;
 use crate::vault_hosts::VaultHosts;
@@ -105,6 +107,8 @@ impl Role for SkrSidecar {
         let owner = config.reserved.owner.clone();
         let owner = owner.map(|kid| Held::start(releases.clone(), kid, OwnerKey::new));
         let tls = config.reserved.tls.clone().map(|kid| TlsKeys::start(releases.clone(), kid));
+        let state =
+            config.reserved.state.clone().map(|kid| StateKeys::start(releases.clone(), kid));
         let sealed = config.secrets.clone();
         let secrets = sealed.map(|settings| Sealed::start(releases.clone(), settings));
         let key_provider = KeyProvider {
@@ -113,7 +117,7 @@ impl Role for SkrSidecar {
             wrap_keys: config.wrap_keys,
         };
         let services =
-            Services { info, releases: releases.clone(), owner, tls, secrets, key_provider };
+            Services { info, releases: releases.clone(), owner, tls, secrets, state, key_provider };
         let routes = Routes { attest, releases, maa: config.maa, statuses: config.statuses };
         let routes = Arc::new(routes);
         let answer = move |request| {

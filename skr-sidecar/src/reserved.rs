@@ -33,7 +33,7 @@ pub(crate) const SECRETS_VAR: Var = named(
 /// The row of [`STATE`].
 pub(crate) const STATE_VAR: Var = named(
     STATE,
-    "A key in KEY_VAULT_URL that is kept for the group's stored state. Nothing uses it yet; no route hands it out.",
+    "The key in KEY_VAULT_URL that keys of the group's stored state are derived of, name or name/version: EC, or symmetric of 128 bits or more. What is derived goes to the group's other roles; no route hands the key itself out.",
 );
 
 const fn named(name: &'static str, help: &'static str) -> Var {
@@ -49,7 +49,7 @@ pub(crate) struct Reserved {
     pub(crate) tls: Option<KeyId>,
     /// Opens the sealed secrets.
     pub(crate) secrets: Option<KeyId>,
-    /// Is kept for stored state.
+    /// Keys of stored state are derived of it.
     pub(crate) state: Option<KeyId>,
 }
 

@@ -90,7 +90,7 @@ fn strict(error: &Error) -> Option<Head> {
         Error::Raw(error) | Error::Combined(error) | Error::Maa(error) => of_attest(error),
         Error::Release(error) => of_release(error),
         // Not told over HTTP.
-        Error::Owner(_) | Error::Tls(_) | Error::Secrets(_) => KNOWN,
+        Error::Owner(_) | Error::Tls(_) | Error::Secrets(_) | Error::State(_) => KNOWN,
     }
 }
 

@@ -9,7 +9,8 @@ use attestation::owner::{OwnerKey, OwnerStatement};
 use attestation::wire::OwnerSignature;
 use p256::pkcs8::EncodePrivateKey as _;
 use proto::skr::{
-    GetOwnerKeyRequest, HoldTlsKeyRequest, ReleaseKeyRequest, SignEvidenceRequest, SignTlsRequest,
+    GetOwnerKeyRequest, GetStateKeyRequest, HoldTlsKeyRequest, ReleaseKeyRequest,
+    SignEvidenceRequest, SignTlsRequest,
 };
 use serde_json::json;
 use tonic::Code;
@@ -36,8 +37,12 @@ fn spki_sha256(key: &Key) -> Vec<u8> {
 }
 
 async fn world_with(name: &'static str) -> World {
+    world_of(name, "kept").await
+}
+
+async fn world_of(name: &'static str, kid: &'static str) -> World {
     World::start_with(move |vault| {
-        let pairs = [("KEY_VAULT_URL", format!("https://{vault}")), (name, "kept".to_owned())];
+        let pairs = [("KEY_VAULT_URL", format!("https://{vault}")), (name, kid.to_owned())];
         pairs.map(|(name, value)| (name.to_owned(), value)).into()
     })
     .await
@@ -129,4 +134,33 @@ async fn a_certificate_of_another_key_is_told_from_a_key_that_is_late() {
     let refused = world.role.keys().hold_tls_key(other).await.err().unwrap();
     assert_eq!(refused.code(), Code::Unavailable, "the vault is not asked without end");
     assert_eq!(world.vault.requests().len(), asked);
+}
+
+/// What is derived depends on the version; the key itself is handed to nobody.
+#[tokio::test]
+async fn a_key_of_stored_state_is_derived_of_the_version_that_is_asked_for() {
+    let world = world_of("STATE_KID", "kept/0a").await;
+    world.vault.hold(ec_key());
+    let derived = async |version: &str| {
+        let request = GetStateKeyRequest { version: version.to_owned() };
+        world.role.keys().get_state_key(request).await.map(tonic::Response::into_inner)
+    };
+    let current = derived("").await.ok().unwrap();
+    assert_eq!(current.key.len(), 32);
+    assert_eq!(current.version, "0a");
+    let again = derived(&current.version).await.ok().unwrap();
+    assert!(again.key == current.key && again.version == current.version);
+    let older = derived("0b").await.ok().unwrap();
+    assert!(older.version == "0b" && older.key != current.key);
+    assert_eq!(derived("../x").await.err().unwrap().code(), Code::InvalidArgument);
+    let request = ReleaseKeyRequest { kid: "kept".to_owned(), ..Default::default() };
+    let refused = world.role.keys().release_key(request).await.err().unwrap();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn without_a_state_key_nothing_is_derived() {
+    let world = world_with("OWNER_KID").await;
+    let asked = world.role.keys().get_state_key(GetStateKeyRequest::default()).await;
+    assert_eq!(asked.err().unwrap().code(), Code::FailedPrecondition);
 }

@@ -108,6 +108,24 @@ pub struct GetSecretsReply {
         ::prost::alloc::string::String,
     >,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetStateKeyRequest {
+    /// A version of STATE_KID in the vault; empty: the one that STATE_KID names, or the newest when `skr-sidecar` started.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetStateKeyReply {
+    /// The version that it is derived of, as the vault names it.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// 32 bytes: HKDF-SHA-256 (RFC 5869) without salt over the released key's secret part, info
+    /// LP("privatemode-confidential/state-key/v1") || LP(name) || LP(version).
+    #[prost(bytes = "vec", tag = "2")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+}
 /// Generated client implementations.
 pub mod skr_client {
     #![allow(
@@ -348,6 +366,33 @@ pub mod skr_client {
                 .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "GetSecrets"));
             self.inner.unary(req, path, codec).await
         }
+        /// The key that stored state is encrypted with, derived of a version of STATE_KID. UNAVAILABLE while it is configured and
+        /// not released yet, FAILED_PRECONDITION while a party refuses to release it or none is configured, NOT_FOUND for a
+        /// version that the vault does not have.
+        pub async fn get_state_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetStateKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStateKeyReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/privatemode.skr.v1.Skr/GetStateKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("privatemode.skr.v1.Skr", "GetStateKey"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -401,6 +446,16 @@ pub mod skr_server {
             &self,
             request: tonic::Request<super::GetSecretsRequest>,
         ) -> std::result::Result<tonic::Response<super::GetSecretsReply>, tonic::Status>;
+        /// The key that stored state is encrypted with, derived of a version of STATE_KID. UNAVAILABLE while it is configured and
+        /// not released yet, FAILED_PRECONDITION while a party refuses to release it or none is configured, NOT_FOUND for a
+        /// version that the vault does not have.
+        async fn get_state_key(
+            &self,
+            request: tonic::Request<super::GetStateKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStateKeyReply>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct SkrServer<T> {
@@ -721,6 +776,49 @@ pub mod skr_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetSecretsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/privatemode.skr.v1.Skr/GetStateKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetStateKeySvc<T: Skr>(pub Arc<T>);
+                    impl<T: Skr> tonic::server::UnaryService<super::GetStateKeyRequest>
+                    for GetStateKeySvc<T> {
+                        type Response = super::GetStateKeyReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetStateKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Skr>::get_state_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetStateKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -17,7 +17,9 @@ use serde_json::Value;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 
 use super::Asked;
+use crate::host::Host;
 use crate::key::Published;
+use crate::kid::KeyId;
 use crate::wrapping_key::Wrap;
 
 /// The longest JWS that is looked at: a chain of [`LONGEST_CHAIN`] usual certificates and the largest keys and
@@ -81,7 +83,7 @@ pub(crate) fn verify(
     let payload: Payload = serde_json::from_slice(&payload).map_err(|_| AnswerError::Payload)?;
     payload.answers(asked)?;
     payload.has_policy(asked.wanted.policy)?;
-    payload.release(asked.wrap)
+    payload.release(asked.wrap, asked.wanted.vault)
 }
 
 fn x5c(jws: &Jws<'_>) -> Result<Vec<CertificateDer<'static>>, AnswerError> {
@@ -184,13 +186,14 @@ impl Payload {
         if policy.as_ref() == Some(expected) { Ok(()) } else { Err(AnswerError::Policy) }
     }
 
-    fn release(self, by: Wrap) -> Result<Released, AnswerError> {
+    fn release(self, by: Wrap, vault: &Host) -> Result<Released, AnswerError> {
         #[derive(Deserialize)]
         struct KeyHsm {
             ciphertext: String,
         }
 
-        let Key { key_hsm, published, .. } = self.response.key.key;
+        let Key { key_hsm, mut published, kid } = self.response.key.key;
+        published.kid = KeyId::of_vault(&kid, vault);
         let wrapped = || {
             let key_hsm: KeyHsm = serde_json::from_slice(&from_b64u(&key_hsm)?).ok()?;
             from_b64u(&key_hsm.ciphertext)
