@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use service::BoxError;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Bytes to a client.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -24,11 +24,6 @@ pub(crate) fn full(bytes: Bytes) -> Body {
 pub(crate) fn parts<const N: usize>(parts: [Bytes; N]) -> Body {
     let left = parts.iter().map(Bytes::len).sum();
     Parts { parts: parts.into_iter(), left }.boxed_unsync()
-}
-
-/// An upstream's body, passed on as it comes, which must not pause for longer than `patience`.
-pub(crate) fn streamed(upstream: Incoming, patience: Duration) -> Body {
-    Streamed { upstream, patience, silence: Box::pin(tokio::time::sleep(patience)) }.boxed_unsync()
 }
 
 /// A body that keeps a value until it ends or is dropped.
@@ -89,10 +84,19 @@ impl<T: Unpin> http_body::Body for Holding<T> {
     }
 }
 
-struct Streamed {
+/// An upstream's body, passed on as it comes, which must not pause for longer than `patience`.
+pub(crate) struct Streamed {
     upstream: Incoming,
     patience: Duration,
-    silence: Pin<Box<Sleep>>,
+    /// Made when the upstream pauses for the first time.
+    silence: Option<Pin<Box<Sleep>>>,
+    pauses: bool,
+}
+
+impl Streamed {
+    pub(crate) fn new(upstream: Incoming, patience: Duration) -> Self {
+        Self { upstream, patience, silence: None, pauses: false }
+    }
 }
 
 impl http_body::Body for Streamed {
@@ -103,17 +107,18 @@ impl http_body::Body for Streamed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match Pin::new(&mut self.upstream).poll_frame(context) {
-            Poll::Ready(frame) => {
-                let deadline = Instant::now() + self.patience;
-                self.silence.as_mut().reset(deadline);
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
-            Poll::Pending => {
-                ready!(self.silence.as_mut().poll(context));
-                Poll::Ready(Some(Err("the upstream paused for too long".into())))
-            }
+        let body = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut body.upstream).poll_frame(context) {
+            body.pauses = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
+        let patience = body.patience;
+        let silence = body.silence.get_or_insert_with(|| Box::pin(sleep(patience)));
+        if !std::mem::replace(&mut body.pauses, true) {
+            silence.as_mut().reset(Instant::now() + patience);
+        }
+        ready!(silence.as_mut().poll(context));
+        Poll::Ready(Some(Err("the upstream paused for too long".into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,9 +9,16 @@ use service::listen::Local;
 use service::roots::{self, Roots};
 use url::{Host, Url};
 
+use crate::address::{self, Trusted};
 use crate::clients::{ANCHORS_VAR, Acceptance, POLICY_VAR};
+use crate::forward::{self, Passing};
+use crate::keys::Place;
+use crate::openai::padding;
+use crate::prices::{self, Prices};
 use crate::secrets::{self, Origin};
+use crate::store;
 use crate::tls::rotation::Schedule;
+use crate::{metrics, settings};
 
 /// The role's variables.
 pub const VARS: &[Var] = &[
@@ -96,11 +103,43 @@ pub const VARS: &[Var] = &[
         help: "`anywhere` lets UPSTREAM_URL be plain http to a host that is not on loopback. Prompts and answers can \
                then be read on the way.",
     },
+    forward::FIRST_BYTE_VAR,
+    forward::IDLE_VAR,
+    forward::MAX_BODY_VAR,
+    padding::VAR,
     Var {
         name: "API_KEYS_FILE",
         class: Class::Measured,
         default: Some("/app/secrets/api_keys.json"),
-        help: "File of API keys, read again when it changes. It may be absent. Whoever can write it can add keys and revoke others, also with PROXY_SECRETS=sealed: let it lie where the host cannot.",
+        help: "File of API keys, read again when it changes. It may be absent. Named here, it is where new keys go; else they go to the database, if there is one. Whoever can write it can add keys and revoke others, also with PROXY_SECRETS=sealed: let it lie where the host cannot.",
+    },
+    settings::FILE_VAR,
+    settings::REQUESTS_VAR,
+    settings::WINDOW_VAR,
+    settings::IP_REQUESTS_VAR,
+    settings::IP_WINDOW_VAR,
+    address::TRUST_VAR,
+    address::HOPS_VAR,
+    Var {
+        name: "FORCE_HTTPS",
+        class: Class::Measured,
+        default: None,
+        help: "Whether requests that came by plain HTTP are refused, but for /health: where TLS ends in a trusted proxy \
+               before this one (TRUST_PROXY). Unset: unless TLS_MODE=off.",
+    },
+    Var {
+        name: "PBKDF2_SALT",
+        class: Class::Harmless,
+        default: None,
+        help: "Not used: the proxy before this one needed it. If it is set, it must have at least 16 bytes, as there.",
+    },
+    metrics::LISTEN_VAR,
+    metrics::KEYS_VAR,
+    Var {
+        name: "USAGE_FILE",
+        class: Class::Measured,
+        default: Some("/app/data/usage.json"),
+        help: "Usage as the proxy before this one kept it.",
     },
     Var {
         name: "ADMIN_ACCESS",
@@ -121,6 +160,9 @@ pub const VARS: &[Var] = &[
         default: Some("127.0.0.1:50000"),
         help: "Where `skr-sidecar` answers by gRPC.",
     },
+    store::STATE_VAR,
+    store::KEY_VAR,
+    prices::FILE_VAR,
     secrets::MODE_VAR,
     secrets::UPSTREAM_KEY_VAR,
     secrets::API_KEYS_VAR,
@@ -186,7 +228,18 @@ pub struct Config {
     pub(crate) schedule: Schedule,
     pub(crate) admin: AdminAccess,
     pub(crate) upstream: Url,
+    pub(crate) passing: Passing,
     pub(crate) keys_file: PathBuf,
+    pub(crate) settings: settings::Origin,
+    pub(crate) trusted: Trusted,
+    pub(crate) force_https: bool,
+    pub(crate) metrics: metrics::Config,
+    /// Whether the environment names it, so that new keys go there.
+    pub(crate) keys_file_is_named: bool,
+    /// Usage of the proxy before this one.
+    pub(crate) usage_file: PathBuf,
+    pub(crate) state: store::Settings,
+    pub(crate) prices: Prices,
     pub(crate) secrets: Origin,
     pub(crate) attest: Local,
     pub(crate) skr: Local,
@@ -203,6 +256,12 @@ impl Config {
         self.roots.are_public() && self.clients.as_ref().is_none_or(Acceptance::is_production)
     }
 
+    /// Where new keys go: to the file that the environment names, or that is there and all there is; else to the database.
+    pub(crate) fn home_of_keys(&self) -> Place {
+        let is_all = self.state.place == store::Place::Memory && self.keys_file.exists();
+        if self.keys_file_is_named || is_all { Place::File } else { Place::Database }
+    }
+
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
         let address = env.parse::<IpAddr>("PROXY_ADDRESS");
         let port = env.parse::<u16>("PORT");
@@ -213,10 +272,19 @@ impl Config {
         let admin = admin(env, tls.as_ref());
         let plain = env.parse::<String>("PROXY_PLAIN_HTTP");
         let upstream = upstream(env);
+        let passing = Passing::read(env);
         let keys_file = env.parse("API_KEYS_FILE");
+        let settings = settings::Origin::read(env);
+        let trusted = Trusted::read(env);
+        let force_https = env.flag("FORCE_HTTPS");
+        let metrics = metrics::Config::read(env);
+        salt(env);
+        let usage_file = env.parse::<PathBuf>("USAGE_FILE");
         let secrets = Origin::read(env);
         let attest = env.parse("ATTEST_SIDECAR");
         let skr = env.parse("SKR_SIDECAR");
+        let state = store::Settings::read(env, tls.as_ref(), usage_file.as_deref(), skr.as_ref());
+        let prices = Prices::read(env);
         let log = env.parse::<String>("LOG_SEALER").filter(|address| address != "off");
         let clients = Acceptance::read(env);
         let roots = Roots::read(env);
@@ -229,15 +297,25 @@ impl Config {
                        PROXY_ADDRESS=127.0.0.1, or say PROXY_PLAIN_HTTP=anywhere as well";
             env.refuse("TLS_MODE", &why);
         }
+        let tls = tls?;
         Some(Self {
             listen: SocketAddr::new(address?, port?),
             grpc: grpc?,
             hostnames: hostnames?.0,
-            tls: tls?,
+            force_https: force_https.unwrap_or(tls != TlsMode::Off),
+            tls,
             schedule: schedule?,
             admin: admin?,
             upstream: upstream?,
+            passing: passing?,
             keys_file: keys_file?,
+            settings: settings?,
+            trusted: trusted?,
+            metrics: metrics?,
+            keys_file_is_named: env.is_set("API_KEYS_FILE"),
+            usage_file: usage_file?,
+            state: state?,
+            prices: prices?,
             secrets: secrets?,
             attest: attest?,
             skr: skr?,
@@ -245,6 +323,17 @@ impl Config {
             clients: clients?,
             roots: roots?,
         })
+    }
+}
+
+/// What is set at all is checked as it was before: who relies on it should know that it is of no use.
+fn salt(env: &mut Reader<'_>) {
+    let salt = env.optional::<String>("PBKDF2_SALT");
+    if salt.is_some_and(|salt| salt.len() < 16) {
+        env.refuse(
+            "PBKDF2_SALT",
+            &"must have at least 16 bytes; it is not used any more: unset it",
+        );
     }
 }
 
@@ -389,6 +478,41 @@ mod tests {
             let pairs = [("TLS_CERT_LIFETIME", lifetime), ("TLS_CERT_ROTATION", rotation)];
             let problems = schedule(&pairs).unwrap_err();
             assert!(problems.contains(wrong), "{lifetime} {rotation}: {problems}");
+        }
+    }
+
+    #[test]
+    fn case_116_a_salt_may_be_absent_but_not_short() {
+        assert!(read(&[]).is_ok());
+        assert!(read(&[("PBKDF2_SALT", "0123456789abcdef")]).is_ok());
+        let refused = read(&[("PBKDF2_SALT", "0123456789abcde")]).err().unwrap();
+        assert!(refused.contains("unset it") && !refused.contains("0123"), "{refused}");
+    }
+
+    #[test]
+    fn https_is_forced_where_tls_is_on() {
+        let forced = |pairs: &[_]| read(pairs).map(|config| config.force_https);
+        assert_eq!(forced(&[]), Ok(true));
+        assert_eq!(forced(&[("FORCE_HTTPS", "no")]), Ok(false));
+        let off = [("TLS_MODE", "off"), ("PROXY_ADDRESS", "127.0.0.1")];
+        assert_eq!(forced(&off), Ok(false));
+        let plain = [off[0], off[1], ("FORCE_HTTPS", "Yes")];
+        assert_eq!(forced(&plain), Ok(true));
+    }
+
+    #[test]
+    fn limits_that_stop_everybody_or_nobody_are_refused() {
+        for (name, value) in [
+            ("RATE_LIMIT_REQUESTS", "0"),
+            ("RATE_LIMIT_WINDOW", "0"),
+            ("IP_RATE_LIMIT_REQUESTS", "-1"),
+            ("IP_RATE_LIMIT_WINDOW", "86401"),
+            ("PROXY_TRUSTED_HOPS", "0"),
+            ("TRUST_PROXY", "perhaps"),
+            ("PROXY_METRICS_LISTEN", "0.0.0.0:9464"),
+        ] {
+            let problems = read(&[(name, value)]).err().unwrap();
+            assert!(problems.contains(name), "{problems}");
         }
     }
 

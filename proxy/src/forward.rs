@@ -1,42 +1,104 @@
-//! Passing a request to the upstream and its answer back, both as they come.
+//! Passing a request to the upstream and the head of its answer back.
 //!
-//! Nothing is buffered, decoded or repeated. Path and query go on byte for byte. When the client goes away,
-//! its request is dropped here, and with it the connection to the upstream.
+//! Path and query go on byte for byte, and so do headers, but for those of one hop and of this one. Nothing is sent twice:
+//! only a connection that could not be opened is tried again ([`crate::dial`]), or one from the pool that turned out to be
+//! closed before anything of the request was written. When the client goes away, its request is dropped here, and with it
+//! the connection to the upstream.
+//!
+//! Must not know what a body says.
 
-use std::error::Error;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri};
-use http_body_util::{LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use service::env::{Class, Reader, Var};
 use service::roots::Roots;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::body::{Body, streamed};
+use crate::dial::Dial;
 use crate::error::Refusal;
+use crate::openai::padding::{self, Padding};
+use crate::openai::{Progress, RequestBody};
 
-/// The longest request body: twice OpenAI's limit for audio.
-pub(crate) const MAX_BODY: usize = 50 * 1024 * 1024;
+const MAX_BODY: &str = "PROXY_MAX_BODY";
+const FIRST_BYTE: &str = "UPSTREAM_FIRST_BYTE_TIMEOUT";
+const IDLE: &str = "UPSTREAM_IDLE_TIMEOUT";
 
-/// How long the upstream may take until it begins to answer.
-const FIRST_BYTE: Duration = Duration::from_secs(300);
+/// The row of the longest body.
+pub(crate) const MAX_BODY_VAR: Var = Var {
+    name: MAX_BODY,
+    class: Class::Measured,
+    default: Some("52428800"),
+    help: "The longest request body, in bytes, up to 1073741824. The default is twice OpenAI's limit for audio.",
+};
+/// The row of the wait for an answer.
+pub(crate) const FIRST_BYTE_VAR: Var = Var {
+    name: FIRST_BYTE,
+    class: Class::Measured,
+    default: Some("300"),
+    help: "Seconds that the upstream may take to begin its answer, from the last byte of the request on, up to 3600.",
+};
+/// The row of the wait within an answer.
+pub(crate) const IDLE_VAR: Var = Var {
+    name: IDLE,
+    class: Class::Measured,
+    default: Some("300"),
+    help: "Seconds that the upstream may pause within an answer, up to 3600. How long it takes in all has no limit.",
+};
 
-/// How long it may pause within an answer.
-const BETWEEN_BYTES: Duration = Duration::from_secs(300);
+/// The bounds within which requests and answers pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passing {
+    /// The longest request body, in bytes.
+    pub(crate) max_body: usize,
+    /// How long the upstream may take until it begins to answer.
+    pub(crate) first_byte: Duration,
+    /// How long it may pause within an answer.
+    pub(crate) idle: Duration,
+    /// How streamed answers are padded.
+    pub(crate) padding: Padding,
+}
+
+impl Passing {
+    pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
+        let max_body = within(env, MAX_BODY, 1, 1 << 30);
+        let first_byte = within(env, FIRST_BYTE, 1, 3600);
+        let idle = within(env, IDLE, 1, 3600);
+        let padding = env.parse(padding::NAME);
+        Some(Self {
+            max_body: usize::try_from(max_body?).ok()?,
+            first_byte: Duration::from_secs(first_byte?),
+            idle: Duration::from_secs(idle?),
+            padding: padding?,
+        })
+    }
+}
+
+fn within(env: &mut Reader<'_>, name: &'static str, least: u64, most: u64) -> Option<u64> {
+    let number = env.parse::<u64>(name)?;
+    if (least..=most).contains(&number) {
+        return Some(number);
+    }
+    env.refuse(name, &format!("must be {least} to {most}"));
+    None
+}
 
 /// Headers of one hop (RFC 9110, 7.6.1), and those that are for this proxy alone: they name its client, carry
 /// its credentials, or are its to answer.
-const NOT_FORWARDED: [&str; 19] = [
+const NOT_FORWARDED: [&str; 23] = [
+    "api-key",
     "authorization",
     "connection",
     "cookie",
@@ -44,6 +106,8 @@ const NOT_FORWARDED: [&str; 19] = [
     "forwarded",
     "host",
     "keep-alive",
+    "openai-organization",
+    "openai-project",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
@@ -52,19 +116,31 @@ const NOT_FORWARDED: [&str; 19] = [
     "transfer-encoding",
     "upgrade",
     "x-api-key",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
     "x-real-ip",
+    "x-rewrite-url",
 ];
+
+/// What all headers begin with that tell of the client's way here, and those by which an upstream would open this server to
+/// pages of others (`proxy.md` case 16).
+const OF_OTHERS: [&str; 2] = ["x-forwarded-", "access-control-"];
+
+/// Headers that stay whatever `Connection` says: by them a body was judged.
+const JUDGED_BY: [HeaderName; 2] = [CONTENT_TYPE, CONTENT_LENGTH];
 
 /// Headers of one hop that an upstream's answer must not bring along, and those by which an upstream would send the
 /// client elsewhere or speak for this server.
-const NOT_RETURNED: [&str; 12] = [
+const NOT_RETURNED: [&str; 16] = [
     "alt-svc",
     "clear-site-data",
     "connection",
     "keep-alive",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
@@ -77,13 +153,19 @@ const NOT_RETURNED: [&str; 12] = [
 
 /// The model server.
 pub(crate) struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Limited<Incoming>>,
+    client: Client<HttpsConnector<Dial<HttpConnector>>, RequestBody>,
     base: Uri,
     credential: RwLock<Option<HeaderValue>>,
+    passing: Passing,
 }
 
 impl Upstream {
-    pub(crate) fn new(url: &Url, key: Option<&Zeroizing<String>>, roots: &Roots) -> Self {
+    pub(crate) fn new(
+        url: &Url,
+        key: Option<&Zeroizing<String>>,
+        roots: &Roots,
+        passing: Passing,
+    ) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -92,7 +174,7 @@ impl Upstream {
             .with_tls_config(roots.client_config())
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(Dial::new(tcp));
         // Requests never wait for a connection in the pool: if none is idle, one is opened.
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -102,7 +184,7 @@ impl Upstream {
             .build(connector);
         let credential = RwLock::new(key.map(header));
         let base = url.as_str().parse().expect("a URL with a host is a URI");
-        Self { client, base, credential }
+        Self { client, base, credential, passing }
     }
 
     /// Sends another credential from now on, or none.
@@ -110,15 +192,18 @@ impl Upstream {
         *self.credential.write().unwrap_or_else(PoisonError::into_inner) = key.map(header);
     }
 
+    /// The bounds within which requests and answers pass.
+    pub(crate) fn passing(&self) -> &Passing {
+        &self.passing
+    }
+
     /// Passes the request on. The answer's head is back when this returns; its body flows on its own.
     pub(crate) async fn forward(
         &self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Refusal> {
+        request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Result<Response<Incoming>, Refusal> {
         let (mut parts, body) = request.into_parts();
-        if declared_length(&parts.headers).is_some_and(|length| length > MAX_BODY as u64) {
-            return Err(Refusal::TooLarge(MAX_BODY));
-        }
         parts.uri = self.target(&parts.uri).ok_or(Refusal::NotFound)?;
         parts.version = http::Version::HTTP_11;
         parts.extensions = http::Extensions::new();
@@ -127,20 +212,40 @@ impl Upstream {
         if let Some(credential) = credential {
             parts.headers.insert(AUTHORIZATION, credential);
         }
-        let call = self.client.request(Request::from_parts(parts, Limited::new(body, MAX_BODY)));
-        let answer = tokio::time::timeout(FIRST_BYTE, call).await;
-        let response = answer.map_err(|_| Refusal::UpstreamTimeout)?.map_err(|error| {
-            if is_too_large(&error) { Refusal::TooLarge(MAX_BODY) } else { Refusal::Upstream }
-        })?;
+        let response = self.answer(Request::from_parts(parts, body), progress).await?;
         let (mut parts, body) = response.into_parts();
         if parts.headers.contains_key(TRANSFER_ENCODING) {
             // RFC 9112, 6.3: the encoding decides; a length beside it would cut the answer.
             parts.headers.remove(CONTENT_LENGTH);
         }
+        if parts.status.is_informational() {
+            // Nothing was asked that could be answered so: the connection would become something else than HTTP.
+            return Err(Refusal::Upstream);
+        }
         strip(&mut parts.headers, &NOT_RETURNED);
         parts.version = http::Version::HTTP_11;
         parts.extensions = http::Extensions::new();
-        Ok(Response::from_parts(parts, streamed(body, BETWEEN_BYTES)))
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// Waits for the answer's head: so long after the last of the body has left, whenever that is.
+    async fn answer(
+        &self,
+        request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let mut call = self.client.request(request);
+        loop {
+            // A client that pauses is not the upstream's fault; it has a bound of its own.
+            let since = progress.upstreams_turn().unwrap_or_else(Instant::now);
+            let until = since + self.passing.first_byte;
+            match timeout_at(until, &mut call).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(_)) => return Err(progress.refusal().unwrap_or(Refusal::Upstream)),
+                Err(_) if progress.upstreams_turn().is_none_or(|turn| turn > since) => {}
+                Err(_) => return Err(Refusal::UpstreamTimeout),
+            }
+        }
     }
 
     /// The upstream's base and the client's path and query, byte for byte.
@@ -156,35 +261,21 @@ impl Upstream {
     }
 }
 
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 fn strip(headers: &mut HeaderMap, names: &[&'static str]) {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in nominated {
+    let nominated = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let nominated = nominated.flat_map(|value| value.split(','));
+    let nominated = nominated.filter_map(|name| name.trim().parse::<HeaderName>().ok());
+    let nominated = nominated.filter(|name| !JUDGED_BY.contains(name));
+    let is_of_others =
+        |name: &&HeaderName| OF_OTHERS.iter().any(|of| name.as_str().starts_with(of));
+    let others = headers.keys().filter(is_of_others);
+    let unwanted: Vec<HeaderName> = nominated.chain(others.cloned()).collect();
+    for name in unwanted {
         headers.remove(name);
     }
     for name in names {
         headers.remove(*name);
     }
-}
-
-fn is_too_large(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// The value of `Authorization`, marked so that nobody prints it.
@@ -197,12 +288,24 @@ fn header(key: &Zeroizing<String>) -> HeaderValue {
 }
 
 #[cfg(test)]
+impl Passing {
+    pub(crate) fn for_tests() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { max_body: 1 << 20, first_byte: minute, idle: minute, padding: Padding::Off }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    fn upstream(base: &str) -> Upstream {
+        let bounds = Passing::for_tests();
+        Upstream::new(&base.parse().unwrap(), None, &Roots::public(), bounds)
+    }
+
     fn target(base: &str, asked: &str) -> String {
-        let upstream = Upstream::new(&base.parse().unwrap(), None, &Roots::public());
-        upstream.target(&asked.parse().unwrap()).unwrap().to_string()
+        upstream(base).target(&asked.parse().unwrap()).unwrap().to_string()
     }
 
     #[test]
@@ -217,8 +320,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_path_has_no_target() {
-        let upstream = Upstream::new(&"http://h".parse().unwrap(), None, &Roots::public());
-        assert!(upstream.target(&"*".parse().unwrap()).is_none());
+        assert!(upstream("http://h").target(&"*".parse().unwrap()).is_none());
     }
 
     #[test]
@@ -230,6 +332,7 @@ mod tests {
             ("cookie", "admin_session=1"),
             ("x-api-key", "k"),
             ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-port", "443"),
             ("accept", "text/event-stream"),
         ]
         .into_iter()

@@ -4,29 +4,50 @@
 //! It must not know how a report is made, a key released or a log sealed: it asks the roles that do. Nothing of a
 //! prompt, an answer or a credential is ever written down or logged here.
 
+mod address;
+mod admin;
 mod allowance;
 mod answer;
+mod api;
+mod asked;
 mod attest;
 mod batch;
 mod body;
+mod cli;
 mod clients;
 mod config;
 mod connection;
+mod dial;
+mod ending;
+mod endpoint;
 mod error;
 mod forward;
+mod framing;
 mod grpc;
+mod key_info;
 mod keys;
+mod ledger;
 mod life;
+mod limits;
 mod manifest;
+mod metrics;
+mod money;
+mod openai;
 mod owner;
 mod page;
+mod prices;
 mod proof;
 mod publication;
 mod route;
 mod secrets;
 mod server;
+mod settings;
+mod small_file;
+mod store;
 mod tls;
+mod usage;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use service::env::{Reader, Var};
@@ -35,21 +56,38 @@ use service::listen::Listener;
 use service::{BoxError, Process, Role, Shutdown, lifecycle};
 use tokio::net::TcpListener;
 
+use crate::admin::Admin;
+use crate::api::Api;
 use crate::attest::AttestSidecar;
 use crate::clients::Clients;
 use crate::config::TlsMode;
 use crate::forward::Upstream;
 use crate::keys::Keys;
+use crate::ledger::Ledger;
+use crate::limits::Limits;
 use crate::manifest::Author;
+use crate::metrics::Metrics;
 use crate::owner::Owner;
 use crate::proof::Prover;
 use crate::publication::{About, Publication};
 use crate::route::Router;
 use crate::secrets::{Origin, Sealed, Secrets, SecretsError};
+use crate::settings::Settings;
+use crate::store::{Store, StoreError};
 use crate::tls::Leaf;
 use crate::tls::rotation::Current;
 
 pub use crate::config::{Config, VARS};
+
+/// The process, with its command line: the role, or a command of the operator's.
+#[must_use]
+pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let arguments: Vec<String> = arguments.collect();
+    if cli::is_command(arguments.get(1).map(String::as_str)) {
+        return cli::main(arguments.into_iter());
+    }
+    service::main_with::<Proxy>(arguments.into_iter().skip(1))
+}
 
 /// The role.
 #[derive(Debug)]
@@ -75,11 +113,17 @@ impl Role for Proxy {
         let clients = TcpListener::bind(config.listen)
             .await
             .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-        let listening = [
+        let metrics = Arc::new(Metrics::new(config.metrics.with_keys, config.prices.models()));
+        let mut listening = vec![
             ("grpc".to_owned(), grpc.address().to_string()),
             ("clients".to_owned(), clients.local_addr()?.to_string()),
         ];
-        let about = grpc::router(&process, listening.into(), config.is_production());
+        if let metrics::Listen::At(at) = &config.metrics.listen {
+            let listener = Listener::bind(at.address()).await?;
+            listening.push(("metrics".to_owned(), listener.address().to_string()));
+            tokio::spawn(metrics::serve(listener, metrics.clone(), process.shutdown.clone()));
+        }
+        let about = grpc::router(&process, listening.into_iter().collect(), config.is_production());
         let internal = tokio::spawn({
             let shutdown = process.shutdown.clone();
             async move { service::grpc::serve(about, grpc, &shutdown).await }
@@ -87,7 +131,7 @@ impl Role for Proxy {
         lifecycle!("listening");
 
         let shutdown = process.shutdown.clone();
-        let served = clients_until_stop(config, clients, process).await;
+        let served = clients_until_stop(config, clients, metrics, process).await;
         shutdown.fire();
         internal.await??;
         served
@@ -97,12 +141,19 @@ impl Role for Proxy {
 async fn clients_until_stop(
     config: Config,
     listener: TcpListener,
+    metrics: Arc<Metrics>,
     process: Process,
 ) -> Result<(), BoxError> {
     let Process { identity, shutdown, health } = process;
     let Some(secrets) = secrets(&config, &shutdown).await? else { return Ok(()) };
+    let state = tokio::select! {
+        state = State::open(&config) => state?,
+        () = shutdown.fired() => return Ok(()),
+    };
     let keys = Keys::new(secrets.api_keys(), config.keys_file.clone());
-    let upstream = Upstream::new(&config.upstream, secrets.upstream_key(), &config.roots);
+    let keys = Arc::new(keys.stored_in(state.store.clone(), state.home).await?);
+    let upstream =
+        Upstream::new(&config.upstream, secrets.upstream_key(), &config.roots, config.passing);
     let attest = AttestSidecar::new(&config.attest);
     let Some(tls) = certificate(&config, &attest, &shutdown).await? else { return Ok(()) };
 
@@ -125,7 +176,27 @@ async fn clients_until_stop(
             Some((publication, Prover::new(attest, manifest, owner, clients.is_some())))
         }
     };
-    let router = Router { keys, upstream, attestation, clients, admin: config.admin };
+    let ledger = Arc::new(state.ledger);
+    let hostname = reached_at(&config, listener.local_addr()?.port());
+    let settings = Arc::new(Settings::new(config.settings));
+    let parts = admin::Parts {
+        keys: keys.clone(),
+        ledger: ledger.clone(),
+        settings: settings.clone(),
+        publication: attestation.as_ref().map(|(publication, _)| publication.clone()),
+        hostname,
+    };
+    let admin = Admin::new(parts, &secrets);
+    let limits = Arc::new(Limits::new());
+    let api = Api { keys, upstream, ledger, limits, settings, metrics, clients };
+    let router = Router {
+        api,
+        attestation,
+        admin,
+        admin_access: config.admin,
+        trusted: config.trusted,
+        force_https: config.force_https,
+    };
     let router = Arc::new(router);
     if let Origin::Sealed = config.secrets {
         let (of, renewed) = (Sealed::of(&config.skr), router.clone());
@@ -140,7 +211,39 @@ async fn clients_until_stop(
         Tls::On(current) => Some(current),
     };
     server::serve(listener, tls, router, shutdown).await;
+    state.store.close().await;
     Ok(())
+}
+
+/// What outlives the process, or ends with it.
+struct State {
+    store: Store,
+    ledger: Ledger,
+    /// Where new keys go.
+    home: keys::Place,
+}
+
+impl State {
+    async fn open(config: &Config) -> Result<Self, StoreError> {
+        let now = service::clock::unix_now();
+        let store = match &config.state.place {
+            store::Place::File(path) => {
+                Store::open(path.clone(), config.state.key.clone(), now).await?
+            }
+            store::Place::Memory => {
+                lifecycle!("usage and keys are kept in memory and end with the process");
+                Store::in_memory(now)?
+            }
+        };
+        // Signed and chained by the log: an older state in a newer one's place shows by this number.
+        lifecycle!("state opened", epoch = store.epoch.0);
+        // In a group the file is the host's, and so is the moment of the start: there it is brought in by hand.
+        if matches!(config.tls, TlsMode::Files { .. } | TlsMode::Off) {
+            ledger::take_over(&store, &config.usage_file, now).await;
+        }
+        let ledger = Ledger::open(store.clone(), config.prices.clone(), now).await?;
+        Ok(Self { store, ledger, home: config.home_of_keys() })
+    }
 }
 
 /// The secrets, waited for if need be; `None` if it is time to stop before they are open.

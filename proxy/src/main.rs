@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    service::main::<proxy::Proxy>()
+    proxy::main(std::env::args())
 }

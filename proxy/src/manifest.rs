@@ -67,6 +67,8 @@ pub(crate) struct Author {
     roles: Vec<(&'static str, InfoClient<Channel>)>,
     log: Option<LogClient<Channel>>,
     owner: Arc<Owner>,
+    /// For the owner's key, before the first manifest is written without.
+    patience: Duration,
 }
 
 impl Author {
@@ -95,12 +97,13 @@ impl Author {
                 .collect(),
             log: log.map(|address| LogClient::new(service::grpc::channel(address))),
             owner,
+            patience: Duration::from_secs(20),
         }
     }
 
     /// Waits for the owner's key, within a bound, writes the first manifest and keeps it up to date as long as somebody holds it.
     pub(crate) async fn publish(self) -> CurrentManifest {
-        self.owner.first().await;
+        self.owner.first(self.patience).await;
         let (sender, receiver) = watch::channel(self.write().await);
         tokio::spawn(async move {
             loop {

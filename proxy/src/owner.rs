@@ -26,9 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a proof may wait for the owner's word: after a restart, `skr-sidecar` has to have the key released again.
 const WORD: Duration = Duration::from_secs(10);
 
-/// How long the first manifest waits for the key, before it is written without.
-const FIRST: Duration = Duration::from_secs(20);
-
 /// Pause between two questions then.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -70,14 +67,14 @@ impl Owner {
         }
     }
 
-    /// Waits until it is known whose group this is, but not for ever.
-    pub(crate) async fn first(&self) {
+    /// Waits until it is known whose group this is, but not for longer than this.
+    pub(crate) async fn first(&self, patience: Duration) {
         let known = async {
             while self.key().await.is_none() && self.known() == Known::Nothing {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        if tokio::time::timeout(FIRST, known).await.is_err() {
+        if tokio::time::timeout(patience, known).await.is_err() {
             tracing::warn!("the owner's key is not there; the first proofs go out without it");
         }
     }

@@ -82,7 +82,7 @@ fn key(mode: &str) -> &'static str {
 }
 
 /// A manifest as names and values.
-fn told(manifest: &Manifest) -> Vec<(&'static str, String)> {
+pub(crate) fn told(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let or = |value: &Option<String>, without: &str| value.clone().unwrap_or(without.to_owned());
     let head = manifest.log_head.as_ref();
     let head = head.map(|head| format!("record {}, {}", head.seq, hex::encode(head.digest)));

@@ -98,6 +98,11 @@ impl Publication {
         self.0.borrow().as_ref().map(|shown| shown.at)
     }
 
+    /// The document as JSON, as it is published now.
+    pub(crate) fn document(&self) -> Option<Bytes> {
+        self.0.borrow().as_ref().map(|shown| shown.json.clone())
+    }
+
     /// The document, as a page for a browser and as JSON for everybody else.
     pub(crate) fn response(&self, asking: &HeaderMap) -> Result<Response<Body>, Refusal> {
         let shown = self.0.borrow().clone().ok_or(Refusal::NoEvidence)?;

@@ -12,13 +12,16 @@ use hyper::body::Incoming;
 use serde_json::json;
 use service::clock::unix_now;
 
+use crate::address::Trusted;
+use crate::admin::Admin;
+use crate::api::Api;
+use crate::asked::{Asked, RequestId};
 use crate::body::{Body, full};
-use crate::clients::Clients;
 use crate::config::AdminAccess;
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::forward::Upstream;
-use crate::keys::Keys;
+use crate::framing::Misframed;
+use crate::metrics;
 use crate::page::ContentSecurityPolicy;
 use crate::proof::Prover;
 use crate::publication::Publication;
@@ -31,6 +34,7 @@ enum Own {
     Attestation,
     AttestationVerify,
     AttestationClient,
+    KeyInfo,
 }
 
 /// A row: a path, the methods it takes, what it is.
@@ -40,11 +44,12 @@ struct Route {
     own: Own,
 }
 
-const ROUTES: [Route; 4] = [
+const ROUTES: [Route; 5] = [
     Route { path: "/health", methods: &[Method::GET, Method::HEAD], own: Own::Health },
     Route { path: "/attestation", methods: &[Method::GET, Method::HEAD], own: Own::Attestation },
     Route { path: "/attestation/verify", methods: &[Method::POST], own: Own::AttestationVerify },
     Route { path: "/attestation/client", methods: &[Method::POST], own: Own::AttestationClient },
+    Route { path: "/auth/key-info", methods: &[Method::GET, Method::HEAD], own: Own::KeyInfo },
 ];
 
 /// Below these nothing is ever forwarded.
@@ -74,51 +79,128 @@ fn destination(method: &Method, path: &str) -> Result<Destination, Refusal> {
     if reserved || !forwardable { Err(Refusal::NotFound) } else { Ok(Destination::Upstream) }
 }
 
+/// What metrics call it.
+fn label(destination: &Result<Destination, Refusal>) -> metrics::Route {
+    match destination {
+        Ok(Destination::Own(Own::Health)) => metrics::Route::Health,
+        Ok(Destination::Own(
+            Own::Attestation | Own::AttestationVerify | Own::AttestationClient,
+        )) => metrics::Route::Attestation,
+        Ok(Destination::Own(Own::KeyInfo)) => metrics::Route::KeyInfo,
+        Ok(Destination::Admin) => metrics::Route::Admin,
+        Ok(Destination::Upstream) => metrics::Route::Upstream,
+        Err(_) => metrics::Route::Nothing,
+    }
+}
+
 /// Everything that requests need.
 pub(crate) struct Router {
-    pub(crate) keys: Keys,
-    pub(crate) upstream: Upstream,
+    pub(crate) api: Api,
     /// `None` with `TLS_MODE=off`: there is nothing to prove.
     pub(crate) attestation: Option<(Publication, Prover)>,
-    pub(crate) admin: AdminAccess,
-    /// `None`: no attested client is acceptable.
-    pub(crate) clients: Option<Clients>,
+    pub(crate) admin: Admin,
+    pub(crate) admin_access: AdminAccess,
+    /// Proxies before this one.
+    pub(crate) trusted: Trusted,
+    /// Whether plain HTTP is refused.
+    pub(crate) force_https: bool,
 }
 
 impl Router {
     /// Takes newer secrets. A request that has begun goes on with those before.
     pub(crate) fn renew(&self, secrets: &Secrets) {
-        self.keys.renew(secrets.api_keys());
-        self.upstream.renew(secrets.upstream_key());
+        self.api.renew(secrets);
+        self.admin.renew(secrets);
     }
 
     /// Answers one request. Whatever happens, the answer carries the security headers.
     pub(crate) async fn answer(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<Body> {
         let begin = Instant::now();
+        let (peer, id) = (connection.peer.ip(), RequestId::new());
         let encrypted = connection.channel.is_some();
-        let mut response = match self.route(&connection, request).await {
-            Ok(response) => response,
-            Err(refusal) => refusal.response(),
+        let asked = Asked {
+            address: self.trusted.client(peer, request.headers()),
+            is_encrypted: encrypted || self.trusted.came_encrypted(peer, request.headers()),
+            numbers: self.api.settings.current(),
+            id: id.clone(),
         };
+        let destination = destination(request.method(), request.uri().path());
+        let label = label(&destination);
+        let admitted = match request.extensions().get::<Misframed>() {
+            Some(Misframed) => Err(Refusal::Framing),
+            None => self.enter(&asked, label),
+        };
+        request.extensions_mut().insert(asked);
+        let answer = match admitted.and(destination) {
+            Ok(destination) => self.route(&connection, request, destination).await,
+            Err(refusal) => Err(refusal),
+        };
+        let mut response = answer.unwrap_or_else(|refusal| {
+            if let Refusal::Limited(exceeded) = &refusal {
+                self.api.metrics.limited(exceeded.what);
+            }
+            refusal.response()
+        });
         // Only pages of ours have one: what comes from the upstream has lost its extensions.
         let policy = response.extensions_mut().remove::<ContentSecurityPolicy>();
-        secure(response.headers_mut(), encrypted, policy);
+        secure(response.headers_mut(), encrypted || self.force_https, policy);
+        name(response.headers_mut(), &id, begin);
+        self.api.metrics.request(label, response.status(), begin);
         let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let status = response.status().as_u16();
-        tracing::debug!(status, milliseconds, peer = %connection.peer, "a request was answered");
+        let (status, request_id) = (response.status().as_u16(), id.as_str());
+        tracing::debug!(status, milliseconds, request_id, peer = %connection.peer, "a request was answered");
         response
+    }
+
+    /// The answer to bytes in which no request could be read, as it goes out on HTTP/1.1.
+    pub(crate) fn unreadable(&self, encrypted: bool) -> Vec<u8> {
+        let mut response = Refusal::Framing.response_with(|json| json);
+        secure(response.headers_mut(), encrypted || self.force_https, None);
+        name(response.headers_mut(), &RequestId::new(), Instant::now());
+        self.api.metrics.request(metrics::Route::Nothing, response.status(), Instant::now());
+        let (parts, body) = response.into_parts();
+        let length = body.len();
+        let mut text = format!(
+            "HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {length}\r\n",
+            parts.status
+        )
+        .into_bytes();
+        for (name, value) in &parts.headers {
+            text.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        text.extend(b"\r\n");
+        text.extend(body);
+        text
+    }
+
+    /// Whether a request may be looked at: it came encrypted, if it has to, and its address does not ask too often.
+    ///
+    /// `/health` is for everybody, always. Proofs have bounds of their own, for each connection: who is refused one does
+    /// not learn whom it talks to.
+    fn enter(&self, asked: &Asked, label: metrics::Route) -> Result<(), Refusal> {
+        if label == metrics::Route::Health {
+            return Ok(());
+        }
+        if self.force_https && !asked.is_encrypted {
+            return Err(Refusal::NotEncrypted);
+        }
+        if label == metrics::Route::Attestation {
+            return Ok(());
+        }
+        Ok(self.api.limits.enter(asked.address, &asked.numbers)?)
     }
 
     async fn route(
         &self,
         connection: &Connection,
         request: Request<Incoming>,
+        destination: Destination,
     ) -> Result<Response<Body>, Refusal> {
-        match destination(request.method(), request.uri().path())? {
+        match destination {
             Destination::Own(Own::Health) => Ok(self.health()),
             Destination::Own(Own::Attestation) => {
                 let (publication, _) = self.attestation.as_ref().ok_or(Refusal::NoChannel)?;
@@ -128,32 +210,28 @@ impl Router {
                 let (_, prover) = self.attestation.as_ref().ok_or(Refusal::NoChannel)?;
                 prover.prove(connection, request).await
             }
-            Destination::Admin => Err(self.admin(connection)),
+            Destination::Admin => self.admin(connection, request).await,
             Destination::Own(Own::AttestationClient) => {
-                let clients = self.clients.as_ref().ok_or(Refusal::NoClients)?;
+                let clients = self.api.clients.as_ref().ok_or(Refusal::NoClients)?;
                 clients.admit(connection, request.into_body()).await
             }
-            Destination::Upstream => {
-                let key = self.keys.authenticate(request.headers(), unix_now())?;
-                if key.attested_client {
-                    let key_id = attestation::crypto::sha256(key.id.as_bytes());
-                    let proven = connection.clients.holds(&key_id, Instant::now());
-                    proven.then_some(()).ok_or(Refusal::ClientNotAttested)?;
-                }
-                let response = self.upstream.forward(request).await;
-                let status = response.as_ref().map_or(0, |response| response.status().as_u16());
-                tracing::info!(key_id = key.id, status, "a request was forwarded");
-                response
-            }
+            Destination::Own(Own::KeyInfo) => self.api.key_info(connection, &request).await,
+            Destination::Upstream => self.api.call(connection, request).await,
         }
     }
 
     /// What lies below `/admin` is nobody's business on a connection that its client cannot have verified: a password
-    /// that is typed there may be typed for somebody else (`wire.md` part 6). There are no pages yet.
-    fn admin(&self, connection: &Connection) -> Refusal {
-        match self.admin {
-            AdminAccess::Proved if !connection.is_proved_to_a_program() => Refusal::NotProved,
-            AdminAccess::Proved | AdminAccess::Public => Refusal::NotFound,
+    /// that is typed there may be typed for somebody else (`wire.md` part 6).
+    async fn admin(
+        &self,
+        connection: &Connection,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        match self.admin_access {
+            AdminAccess::Proved if !connection.is_proved_to_a_program() => Err(Refusal::NotProved),
+            AdminAccess::Proved | AdminAccess::Public => {
+                Ok(self.admin.answer(connection, request).await)
+            }
         }
     }
 
@@ -162,6 +240,8 @@ impl Router {
         let made = self.attestation.as_ref().and_then(|(publication, _)| publication.made_at());
         let health = json!({
             "status": "healthy",
+            // Whether usage reaches the disk; it is counted in memory meanwhile.
+            "usage": {"behind_seconds": self.api.ledger.is_behind().map(|behind| behind.as_secs())},
             "attestation": {
                 "ready": made.is_some(),
                 "age_seconds": made.map(|at| unix_now().saturating_sub(at)),
@@ -172,6 +252,13 @@ impl Router {
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
     }
+}
+
+/// What a request is called, and how long its answer took to begin, as OpenAI has both.
+fn name(headers: &mut http::HeaderMap, id: &RequestId, begin: Instant) {
+    let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    headers.insert("x-request-id", id.to_header());
+    headers.insert("openai-processing-ms", milliseconds.into());
 }
 
 /// Headers that every answer carries (`proxy.md` cases 86 to 89).

@@ -27,7 +27,7 @@ const UPSTREAM_KEY: &str = "PRIVATEMODE_API_KEY";
 /// API keys of clients.
 const API_KEYS: &str = "API_KEYS";
 
-/// The password of the admin pages, which are not there yet.
+/// The password of the admin pages.
 const ADMIN_PASSWORD: &str = "ADMIN_PASSWORD";
 
 /// Everything that is asked for.
@@ -50,8 +50,11 @@ pub(crate) const UPSTREAM_KEY_VAR: Var =
 /// The row of the clients' keys.
 pub(crate) const API_KEYS_VAR: Var = secret(API_KEYS, "Further API keys, comma separated.");
 /// The row of the admin pages' password.
-pub(crate) const ADMIN_PASSWORD_VAR: Var =
-    secret(ADMIN_PASSWORD, "The password of the admin pages. Nothing uses it yet: there are none.");
+pub(crate) const ADMIN_PASSWORD_VAR: Var = secret(
+    ADMIN_PASSWORD,
+    "The password of the admin pages and their API; without it, nobody can log in. Let it be long: the host can guess \
+     from as many addresses as it likes.",
+);
 
 const fn secret(name: &'static str, help: &'static str) -> Var {
     Var { name, class: Class::Sealed, default: None, help }
@@ -155,6 +158,11 @@ impl Secrets {
     /// The credential for the upstream: visible ASCII characters.
     pub(crate) fn upstream_key(&self) -> Option<&Zeroizing<String>> {
         self.values.get(UPSTREAM_KEY)
+    }
+
+    /// The password of the admin pages.
+    pub(crate) fn admin_password(&self) -> Option<&Zeroizing<String>> {
+        self.values.get(ADMIN_PASSWORD)
     }
 
     /// API keys of clients. Their ids tell where they come from.

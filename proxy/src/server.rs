@@ -15,6 +15,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Response};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use service::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,13 +24,18 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::body::{Body, holding};
 use crate::connection::Connection;
+use crate::framing::{Framed, Watch};
 use crate::life::Life;
 use crate::route::Router;
 use crate::tls::Channel;
 use crate::tls::rotation::Current;
 
-/// Connections that may be open at once. Further ones wait in the kernel's queue.
+/// Connections that may be open at once, where the system lets the process open the files for them. Further ones wait in
+/// the kernel's queue.
 const MAX_CONNECTIONS: u32 = 8192;
+
+/// Files that are open for other purposes than clients: logs, state, neighbours.
+const OTHER_FILES: u64 = 128;
 
 /// Connections that one address may have open at once. Further ones are closed at once.
 const MAX_PER_ADDRESS: u32 = 1024;
@@ -59,7 +65,8 @@ pub(crate) async fn serve(
     router: Arc<Router>,
     shutdown: Shutdown,
 ) {
-    let open = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let most = connections_within(raised_file_limit());
+    let open = Arc::new(Semaphore::new(most as usize));
     let addresses = Addresses::default();
     let mut stop = std::pin::pin!(shutdown.fired());
     loop {
@@ -80,11 +87,11 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Some(place) = addresses.enter(peer.ip()) else { continue };
+        let Some(place) = addresses.enter(crate::address::network(peer.ip())) else { continue };
         let client = Client { router: router.clone(), shutdown: shutdown.clone() };
         let tls = tls.clone();
         tokio::spawn(async move {
-            let _held = (permit, place);
+            let _held = (permit, place, client.router.api.metrics.connection());
             let _ = stream.set_nodelay(true);
             match tls {
                 None => {
@@ -96,10 +103,32 @@ pub(crate) async fn serve(
         });
     }
     drop(listener);
-    let all = open.acquire_many(MAX_CONNECTIONS);
+    let all = open.acquire_many(most);
     if tokio::time::timeout(DRAIN + Duration::from_secs(1), all).await.is_err() {
         tracing::warn!("open requests were cut off");
     }
+}
+
+/// Lets the process open as many files as the system lets it, and returns how many that are; `None`: any number. Many
+/// systems set a lower bound first, for the sake of programs that use `select`.
+fn raised_file_limit() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the bound of open files could not be raised");
+            current
+        }
+    }
+}
+
+/// How many connections may be open with so many files: each takes one towards its client and one towards the upstream.
+fn connections_within(files: Option<u64>) -> u32 {
+    let most = files.map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES) / 2);
+    u32::try_from(most).unwrap_or(u32::MAX).clamp(1, MAX_CONNECTIONS)
 }
 
 /// How many connections each address has open. Addresses without any take no memory.
@@ -175,23 +204,27 @@ impl Client {
         let requests = Arc::new(Requests::new());
         let shutdown = self.shutdown.clone();
         let until = Arc::new(Until { shutdown, requests: requests.clone(), life });
-        let service = service_fn(|request| {
+        let watch = Arc::new(Watch::default());
+        let service = service_fn(|mut request| {
             let running = requests.begin();
+            let (is_misframed, answering) = watch.begin(&mut request);
             let answer = self.router.clone().answer(connection.clone(), request);
             let until = until.clone();
             async move {
                 let mut answer = answer.await;
-                if version == Version::Http1 && until.is_noticed() {
+                if version == Version::Http1 && (is_misframed || until.is_noticed()) {
                     is_last(&mut answer);
                 }
-                Ok::<_, Infallible>(answer.map(|body| holding(body, running)))
+                Ok::<_, Infallible>(answer.map(|body| holding(body, (running, answering))))
             }
         });
-        let io = TokioIo::new(stream);
         // An error here is the client's or the network's; a framing error may hold a credential or a prompt, so its
         // text goes nowhere.
         match version {
             Version::Http1 => {
+                let (router, encrypted) = (self.router.clone(), connection.channel.is_some());
+                let unreadable = move || router.unreadable(encrypted);
+                let io = TokioIo::new(Framed::new(stream, watch.clone(), unreadable));
                 let http = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD)
@@ -209,6 +242,7 @@ impl Client {
                 }
             }
             Version::Http2 => {
+                let io = TokioIo::new(stream);
                 let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(STREAMS)
@@ -357,9 +391,24 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::address::Trusted;
+    use crate::admin::Admin;
+    use crate::api::Api;
     use crate::config::AdminAccess;
     use crate::forward::Upstream;
     use crate::keys::Keys;
+    use crate::ledger::Ledger;
+    use crate::limits::Limits;
+    use crate::metrics::Metrics;
+    use crate::settings::{Numbers, Settings};
+
+    #[test]
+    fn connections_fit_into_the_files_that_the_system_gives() {
+        assert_eq!(connections_within(None), MAX_CONNECTIONS);
+        assert_eq!(connections_within(Some(1 << 20)), MAX_CONNECTIONS);
+        assert_eq!(connections_within(Some(1024)), 448);
+        assert_eq!(connections_within(Some(0)), 1, "it says so by failing, not by hanging");
+    }
 
     #[test]
     fn an_address_has_a_bound_and_gives_its_places_back() {
@@ -385,11 +434,27 @@ mod tests {
     /// Serves one connection, and returns its other end.
     fn served(version: Version, life: Life) -> tokio::io::DuplexStream {
         let url = "http://127.0.0.1:1".parse().unwrap();
-        let upstream = Upstream::new(&url, None, &service::roots::Roots::public());
+        let passing = crate::forward::Passing::for_tests();
+        let upstream = Upstream::new(&url, None, &service::roots::Roots::public(), passing);
         let none = crate::keys::List { keys: "", ids: "env_key" };
         let keys = Keys::new(none, "/nowhere".into());
-        let admin = AdminAccess::Proved;
-        let router = Router { keys, upstream, attestation: None, clients: None, admin };
+        let ledger = Arc::new(Ledger::in_memory());
+        let numbers = Numbers::new([1000, 60, 1000, 60]).unwrap();
+        let (keys, settings) = (Arc::new(keys), Arc::new(Settings::fixed(numbers)));
+        let admin = Admin::for_tests(keys.clone(), ledger.clone(), settings.clone());
+        let api = Api {
+            keys,
+            upstream,
+            ledger,
+            limits: Arc::new(Limits::new()),
+            settings,
+            metrics: Arc::new(Metrics::new(false, [])),
+            clients: None,
+        };
+        let trusted = Trusted::Nobody;
+        let admin_access = AdminAccess::Proved;
+        let router =
+            Router { api, attestation: None, admin, admin_access, trusted, force_https: false };
         let client = Client { router: Arc::new(router), shutdown: Shutdown::default() };
         let (here, there) = tokio::io::duplex(64 * 1024);
         let connection = Connection::new(([127, 0, 0, 1], 1).into(), None);
@@ -414,7 +479,7 @@ mod tests {
         let mut client = served(Version::Http1, Life { notice: HOUR, end: HOUR });
         for _ in 0..3 {
             client.write_all(ASK).await.unwrap();
-            let mut head = [0; 512];
+            let mut head = [0; 4096];
             let length = client.read(&mut head).await.unwrap();
             let head = String::from_utf8_lossy(&head[..length]).into_owned();
             assert!(head.starts_with("HTTP/1.1 200") && !head.contains("connection: close"));

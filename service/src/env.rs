@@ -191,6 +191,12 @@ impl<'a> Reader<'a> {
         set.or(var.default).map(str::to_owned)
     }
 
+    /// Whether the environment says something for this variable, and not its row's default.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        self.env.value(name).is_some()
+    }
+
     /// A value that may be absent.
     pub fn optional<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Option<T> {
         let raw = self.raw(name)?;

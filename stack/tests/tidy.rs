@@ -102,23 +102,7 @@ fn attestation_is_pure() {
 #[test]
 fn one_provider_of_cryptography_for_tls() {
     // What is really built, by the features that are on; lock file and metadata list more than that.
-    let target = ["--target", "x86_64-unknown-linux-gnu"];
-    let tree = std::process::Command::new(env!("CARGO"))
-        .current_dir(root())
-        .args([
-            "tree",
-            "--workspace",
-            "--locked",
-            "--offline",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ])
-        .args(target)
-        .output()
-        .unwrap();
-    let tree = String::from_utf8(tree.stdout).unwrap();
+    let tree = tree(&["--workspace", "--prefix", "none"]);
     let built: BTreeSet<(&str, &str)> = tree
         .lines()
         .filter_map(|line| {
@@ -128,15 +112,42 @@ fn one_provider_of_cryptography_for_tls() {
         .collect();
     let names: Vec<&str> = built.iter().map(|(name, _)| *name).collect();
     assert!(names.contains(&"aws-lc-rs"), "the list of packages is not empty");
-    for banned in ["ring", "openssl", "openssl-sys", "native-tls"] {
+    for banned in ["ring", "openssl", "native-tls"] {
         assert!(!names.contains(&banned), "{banned} came into the tree");
     }
+    only_for_stored_state(&names);
     for single in
         ["http", "hyper", "rustls", "prost", "tonic", "reqwest", "rsa", "p384", "x509-cert"]
     {
         let versions = names.iter().filter(|name| **name == single).count();
         assert_eq!(versions, 1, "{versions} versions of {single}");
     }
+}
+
+/// SQLCipher knows no provider of cryptography that is ours, and brings OpenSSL along, for the database of the proxy and
+/// nothing else (docs/decisions/0015). It is compiled from a vendored source; nothing else may build on it.
+fn only_for_stored_state(names: &[&str]) {
+    assert!(names.contains(&"openssl-sys"), "this exception is not needed any more: remove it");
+    for (package, only) in
+        [("openssl-sys", "libsqlite3-sys"), ("libsqlite3-sys", "rusqlite"), ("rusqlite", "proxy")]
+    {
+        let users = tree(&["--workspace", "--invert", package, "--depth", "1", "--prefix", "none"]);
+        let users: BTreeSet<&str> =
+            users.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(users, BTreeSet::from([only]), "who uses {package}");
+    }
+}
+
+/// What `cargo tree` says of this workspace on the platform that ships.
+fn tree(arguments: &[&str]) -> String {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--locked", "--offline", "--format", "{p}"])
+        .args(["--target", "x86_64-unknown-linux-gnu"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    String::from_utf8(tree.stdout).unwrap()
 }
 
 #[test]

@@ -2,28 +2,63 @@
 //!
 //! Source: `proxy.md` parts 1.3, 1.5 and cases 5 to 29. Keys are known by their SHA-256 only.
 
+mod edit;
+mod editing;
+mod entry;
 mod file;
+mod fresh;
+mod stored;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use attestation::crypto::sha256;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-/// The holder of a key, as far as requests are concerned.
-#[derive(Clone, Debug, PartialEq)]
+use crate::money::Money;
+use crate::small_file::FileState;
+use crate::store::{Store, StoreError};
+
+pub(crate) use edit::{Change, EditError, MOST_DAYS, Made, New, Rotation};
+pub(crate) use editing::{Listed, Place};
+
+use stored::Stored;
+
+/// The holder of a key, and what they may do. Nothing in it is a secret.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ApiKey {
-    /// A name for it that is no secret.
+    /// A name for the key.
     pub(crate) id: String,
+    /// What it is for.
+    pub(crate) description: String,
+    /// Whose it is.
+    pub(crate) owner: String,
+    /// Anything else that the operator wants to remember.
+    pub(crate) note: String,
+    /// Unix seconds.
+    pub(crate) created_at: Option<f64>,
     /// Revoked keys stay listed.
     pub(crate) enabled: bool,
     /// Unix seconds; `None` for never.
     pub(crate) expires_at: Option<f64>,
     /// Whether it is good only on connections of attested clients.
     pub(crate) attested_client: bool,
+    /// Requests in each RATE_LIMIT_WINDOW; 0 is none at all.
+    pub(crate) rate_limit: Option<u64>,
+    /// Tokens in each minute.
+    pub(crate) tokens_per_minute: Option<u64>,
+    /// What it may spend in a calendar month (UTC).
+    pub(crate) monthly_budget: Option<Money>,
+    /// Models that it may use; `None`: all.
+    pub(crate) models: Option<Vec<String>>,
+    /// When it was revoked, Unix seconds.
+    pub(crate) revoked_at: Option<f64>,
+    /// The key that it replaced.
+    pub(crate) rotated_from: Option<String>,
+    /// The key that replaced it.
+    pub(crate) rotated_to: Option<String>,
 }
 
 /// Why a request is not let through.
@@ -37,7 +72,7 @@ pub(crate) enum KeyError {
     Invalid,
 }
 
-type Known = HashMap<[u8; 32], ApiKey>;
+type Known = HashMap<[u8; 32], Arc<ApiKey>>;
 
 /// A list of keys, comma separated, as one secret holds it.
 #[derive(Clone, Copy)]
@@ -54,8 +89,13 @@ impl List<'_> {
         let items = self.keys.split(',').map(str::trim).enumerate();
         let known = items.filter(|(_, key)| !key.is_empty()).map(|(n, key)| {
             let id = format!("{}_{n}", self.ids);
-            let holder = ApiKey { id, enabled: true, expires_at: None, attested_client: false };
-            (sha256(key.as_bytes()), holder)
+            let description = match self.ids {
+                "env_key" => "From API_KEYS environment variable",
+                _ => "From the sealed secrets",
+            };
+            let description = description.to_owned();
+            let holder = ApiKey { id, description, enabled: true, ..ApiKey::default() };
+            (sha256(key.as_bytes()), Arc::new(holder))
         });
         known.collect()
     }
@@ -66,6 +106,10 @@ pub(crate) struct Keys {
     listed: RwLock<Arc<Known>>,
     file: PathBuf,
     from_file: RwLock<Loaded>,
+    /// Those of the database, if there is one.
+    stored: Option<Stored>,
+    /// Where new keys go.
+    home: Place,
 }
 
 /// The file's keys, and which state of the file they are of.
@@ -75,19 +119,20 @@ struct Loaded {
     keys: Arc<Known>,
 }
 
-/// A file is another one if any of these differ; an older time is as new as a newer one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct FileState {
-    modified: Option<SystemTime>,
-    length: u64,
-    inode: u64,
-}
-
 impl Keys {
     /// Keys of a list, and of a file that may be absent.
     pub(crate) fn new(list: List<'_>, file: PathBuf) -> Self {
         let listed = RwLock::new(Arc::new(list.known()));
-        Self { listed, file, from_file: RwLock::default() }
+        Self { listed, file, from_file: RwLock::default(), stored: None, home: Place::File }
+    }
+
+    /// The same with the keys of a database. New ones go to `home`.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    pub(crate) async fn stored_in(self, store: Store, home: Place) -> Result<Self, StoreError> {
+        Ok(Self { stored: Some(Stored::open(store).await?), home, ..self })
     }
 
     /// Takes another list instead; what is not in it is good no longer.
@@ -97,25 +142,50 @@ impl Keys {
     }
 
     /// Who sent this request, at that time.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap, now: u64) -> Result<ApiKey, KeyError> {
+    pub(crate) fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> Result<Arc<ApiKey>, KeyError> {
         let key = presented(headers)?;
         let digest = sha256(key);
         let file = self.current();
-        // The file is asked first: what it revokes, the list must not revive.
-        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = file.get(&digest).or_else(|| listed.get(&digest));
+        // The file is asked first, and the list last: what one revokes, the next must not revive.
+        let stored = || self.stored.as_ref().and_then(|stored| stored.get(&digest));
+        let listed = || {
+            let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
+            listed.get(&digest).cloned()
+        };
+        let known = file.get(&digest).cloned().or_else(stored).or_else(listed);
         let known = known.ok_or(KeyError::Invalid)?;
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds fit a double for 200 million years"
         )]
         let alive = known.expires_at.is_none_or(|end| (now as f64) < end);
-        if known.enabled && alive { Ok(known.clone()) } else { Err(KeyError::Invalid) }
+        if known.enabled && alive { Ok(known) } else { Err(KeyError::Invalid) }
+    }
+
+    /// Whether a key of that digest is there, good or not.
+    fn knows(&self, digest: &[u8; 32]) -> bool {
+        self.current().contains_key(digest)
+            || self.stored.as_ref().is_some_and(|stored| stored.get(digest).is_some())
+    }
+
+    /// Shows every key, those first that count first.
+    fn each(&self, mut show: impl FnMut(Place, &Arc<ApiKey>)) {
+        let file = self.current();
+        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        file.values().for_each(|key| show(Place::File, key));
+        if let Some(stored) = &self.stored {
+            stored.known().values().for_each(|key| show(Place::Database, key));
+        }
+        listed.values().for_each(|key| show(Place::List, key));
     }
 
     /// The file's keys as they are now. A file that cannot be used leaves the last good ones in force.
     fn current(&self) -> Arc<Known> {
-        let state = file_state(&self.file);
+        let state = FileState::of(&self.file);
         {
             let loaded = self.from_file.read().unwrap_or_else(PoisonError::into_inner);
             if loaded.state == state {
@@ -145,19 +215,15 @@ impl Keys {
     }
 }
 
-fn file_state(path: &std::path::Path) -> Option<FileState> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = std::fs::metadata(path).ok()?;
-    Some(FileState { modified: meta.modified().ok(), length: meta.len(), inode: meta.ino() })
-}
-
 /// The key that a request brings: a bearer token, else X-API-Key. The scheme's name is compared without regard
 /// to case (RFC 9110, 11.1). A bearer token that is there decides, even an empty one.
 fn presented(headers: &HeaderMap) -> Result<&[u8], KeyError> {
     let authorization = headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
+    // White space at the end is no part of a value (RFC 9110, 5.5): an empty token arrives as the scheme alone.
     let bearer = authorization.and_then(|value| {
-        let (scheme, token) = value.split_at_checked("bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+        let (scheme, token) = value.split_at_checked("bearer".len())?;
+        let token = if token.is_empty() { token } else { token.strip_prefix(b" ")? };
+        scheme.eq_ignore_ascii_case(b"bearer").then_some(token)
     });
     let key = match bearer {
         Some(token) => token,
@@ -167,201 +233,6 @@ fn presented(headers: &HeaderMap) -> Result<&[u8], KeyError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: u64 = 1_800_000_000;
-    const K1: &str = "pm_test-key-for-unit-tests-12345";
-
-    fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
-        let value = |bytes: &[u8]| http::HeaderValue::from_bytes(bytes).unwrap();
-        pairs.iter().map(|(name, text)| (name.parse().unwrap(), value(text))).collect()
-    }
-
-    fn digest(key: &str) -> String {
-        hex::encode(sha256(key.as_bytes()))
-    }
-
-    struct Bench {
-        folder: tempfile::TempDir,
-        keys: Keys,
-    }
-
-    impl Bench {
-        fn new(list: &str) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let list = List { keys: list, ids: "env_key" };
-            let keys = Keys::new(list, folder.path().join("keys.json"));
-            Self { folder, keys }
-        }
-
-        fn write(&self, text: &str) {
-            // As editors and orchestrators do: a new file takes the old one's place.
-            let next = self.folder.path().join("next");
-            std::fs::write(&next, text).unwrap();
-            std::fs::rename(next, self.folder.path().join("keys.json")).unwrap();
-        }
-
-        fn bearer(&self, key: &str) -> Result<String, KeyError> {
-            let value = format!("Bearer {key}");
-            let headers = headers(&[("authorization", value.as_bytes())]);
-            self.keys.authenticate(&headers, NOW).map(|key| key.id)
-        }
-    }
-
-    fn one(key: &str, more: &str) -> String {
-        format!(r#"{{"keys":[{{"key_id":"k","key_hash":"{}"{more}}}]}}"#, digest(key))
-    }
-
-    #[test]
-    fn case_5_to_10_and_13_to_15_where_the_key_stands() {
-        let bench = Bench::new(K1);
-        let who = |pairs: &[(&'static str, &[u8])]| bench.keys.authenticate(&headers(pairs), NOW);
-        assert_eq!(who(&[]), Err(KeyError::Missing));
-        assert_eq!(who(&[("authorization", b"Bearer pm_invalid_key")]), Err(KeyError::Invalid));
-        assert_eq!(bench.bearer(K1).unwrap(), "env_key_0");
-        assert!(who(&[("x-api-key", K1.as_bytes())]).is_ok());
-        assert_eq!(who(&[("authorization", b"Basic dXNlcjpwYXNz")]), Err(KeyError::Missing));
-        let basic: &[u8] = b"Basic dXNlcjpwYXNz";
-        assert!(who(&[("authorization", basic), ("x-api-key", K1.as_bytes())]).is_ok());
-        let empty: &[u8] = b"Bearer ";
-        assert_eq!(
-            who(&[("authorization", empty), ("x-api-key", K1.as_bytes())]),
-            Err(KeyError::Missing)
-        );
-        let bad: &[u8] = b"Bearer bad";
-        assert_eq!(
-            who(&[("authorization", bad), ("x-api-key", K1.as_bytes())]),
-            Err(KeyError::Invalid)
-        );
-        let lower = format!("bearer {K1}");
-        assert!(who(&[("authorization", lower.as_bytes())]).is_ok());
-        let two_spaces = format!("Bearer  {K1}");
-        assert_eq!(who(&[("authorization", two_spaces.as_bytes())]), Err(KeyError::Invalid));
-        assert_eq!(who(&[("authorization", b"Bearer \xff\xfe")]), Err(KeyError::Invalid));
-    }
-
-    #[test]
-    fn case_11_12_22_expired_and_disabled_keys() {
-        let bench = Bench::new("");
-        for (more, holds) in [
-            (r#","expires_at":1799999999"#, false),
-            (r#","expires_at":1800000001"#, true),
-            (r#","expires_at":null"#, true),
-            (r#","expires_at":0"#, true),
-            (r#","enabled":false"#, false),
-            (r#","enabled":0"#, false),
-            (r#","enabled":1"#, true),
-        ] {
-            bench.write(&one(K1, more));
-            assert_eq!(bench.bearer(K1).is_ok(), holds, "{more}");
-        }
-    }
-
-    #[test]
-    fn case_18_to_20_hot_reload_absent_file_and_list() {
-        let bench = Bench::new(" e1 , ,e2");
-        assert_eq!(bench.bearer("e1").unwrap(), "env_key_0");
-        assert_eq!(bench.bearer("e2").unwrap(), "env_key_2");
-        assert_eq!(bench.bearer("n"), Err(KeyError::Invalid));
-        bench.write(&one("n", ""));
-        assert_eq!(bench.bearer("n").unwrap(), "k");
-        assert!(bench.bearer("e1").is_ok(), "case 27: the list stays in force");
-        bench.write(&one("m", ""));
-        assert_eq!(bench.bearer("n"), Err(KeyError::Invalid));
-        assert!(bench.bearer("m").is_ok());
-        bench.write(&one("e1", r#","enabled":false"#));
-        assert_eq!(bench.bearer("e1"), Err(KeyError::Invalid), "the list revives no revoked key");
-    }
-
-    #[test]
-    fn another_list_takes_the_place_of_the_one_before() {
-        let bench = Bench::new("e1,e2");
-        bench.keys.renew(List { keys: "e2,e3", ids: "sealed_key" });
-        assert_eq!(bench.bearer("e1"), Err(KeyError::Invalid));
-        assert_eq!(bench.bearer("e2").unwrap(), "sealed_key_0");
-        assert_eq!(bench.bearer("e3").unwrap(), "sealed_key_1");
-        bench.keys.renew(List { keys: "", ids: "sealed_key" });
-        assert_eq!(bench.bearer("e2"), Err(KeyError::Invalid));
-    }
-
-    #[test]
-    fn case_21_28_forms_of_entries() {
-        let bench = Bench::new("");
-        bench.write(&format!(r#"{{"keys":[{{"key":"{K1}"}},{{"note":"neither"}}]}}"#));
-        assert_eq!(bench.bearer(K1).unwrap(), digest(K1)[..8]);
-        let upper = digest(K1).to_uppercase();
-        bench.write(&format!(r#"{{"keys":[{{"key_hash":"{upper}"}}]}}"#));
-        assert!(bench.bearer(K1).is_ok());
-        bench.write(&one(K1, r#","expires_at":"2030-01-01""#));
-        assert_eq!(
-            bench.bearer(K1),
-            Err(KeyError::Invalid),
-            "an entry that cannot be read is none"
-        );
-    }
-
-    /// Of a word that cannot be understood, the careful meaning is taken: the entry is none.
-    #[test]
-    fn a_key_may_be_for_attested_clients_only() {
-        let bench = Bench::new("");
-        let headers = headers(&[("x-api-key", K1.as_bytes())]);
-        let demands = || bench.keys.authenticate(&headers, NOW).map(|key| key.attested_client);
-        for (more, expected) in [
-            ("", Ok(false)),
-            (r#","attested_client":null"#, Ok(false)),
-            (r#","attested_client":false"#, Ok(false)),
-            (r#","attested_client":true"#, Ok(true)),
-            (r#","attested_client":"true""#, Err(KeyError::Invalid)),
-            (r#","attested_client":1"#, Err(KeyError::Invalid)),
-        ] {
-            bench.write(&one(K1, more));
-            assert_eq!(demands(), expected, "{more}");
-        }
-    }
-
-    #[test]
-    fn a_key_whose_conditions_cannot_be_read_is_refused_wherever_else_it_stands() {
-        let bench = Bench::new(K1);
-        assert!(bench.bearer(K1).is_ok());
-        for more in
-            [r#","attested_client":"true""#, r#","enabled":"no""#, r#","expires_at":"2020-01-01""#]
-        {
-            bench.write(&one(K1, more));
-            assert_eq!(bench.bearer(K1), Err(KeyError::Invalid), "{more}");
-        }
-    }
-
-    /// Requests wait for the file, and for each other: what is put in its place must not keep them for ever.
-    #[test]
-    fn a_pipe_in_the_files_place_keeps_nobody_waiting() {
-        let bench = Bench::new("e1");
-        let path = bench.folder.path().join("keys.json");
-        let fifo = rustix::fs::FileType::Fifo;
-        let mode = rustix::fs::Mode::RUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
-        let (sender, answer) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(bench.bearer("e1")));
-        let answer = answer.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
-        assert_eq!(answer.unwrap(), "env_key_0");
-    }
-
-    #[test]
-    fn case_23_to_26_a_broken_file_changes_nothing_and_a_deleted_one_revokes() {
-        let bench = Bench::new("");
-        bench.write(&one(K1, ""));
-        assert!(bench.bearer(K1).is_ok());
-        for broken in ["{", "[]", r#"{"keys":[null]}"#, r#"{"keys":7}"#] {
-            bench.write(broken);
-            assert!(bench.bearer(K1).is_ok(), "{broken}");
-        }
-        bench.write(&one(K1, r#","enabled":false"#));
-        let file = std::fs::File::open(bench.folder.path().join("keys.json")).unwrap();
-        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(bench.bearer(K1), Err(KeyError::Invalid), "an older time counts as well");
-        bench.write(&one(K1, ""));
-        assert!(bench.bearer(K1).is_ok());
-        std::fs::remove_file(bench.folder.path().join("keys.json")).unwrap();
-        assert_eq!(bench.bearer(K1), Err(KeyError::Invalid));
-    }
-}
+mod editing_tests;
+#[cfg(test)]
+mod tests;

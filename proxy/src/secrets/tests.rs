@@ -55,6 +55,13 @@ impl Skr for Fake {
     async fn sign_tls(&self, _: Request<SignTlsRequest>) -> Answer<SignTlsReply> {
         Err(Status::unimplemented("not here"))
     }
+
+    async fn get_state_key(
+        &self,
+        _: Request<proto::skr::GetStateKeyRequest>,
+    ) -> Answer<proto::skr::GetStateKeyReply> {
+        Err(Status::unimplemented("not here"))
+    }
 }
 
 /// A running fake, and what it was asked.

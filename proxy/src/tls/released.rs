@@ -185,6 +185,13 @@ mod tests {
             Err(Status::unimplemented("not here"))
         }
 
+        async fn get_state_key(
+            &self,
+            _: Request<proto::skr::GetStateKeyRequest>,
+        ) -> Answer<proto::skr::GetStateKeyReply> {
+            Err(Status::unimplemented("not here"))
+        }
+
         async fn get_secrets(&self, _: Request<GetSecretsRequest>) -> Answer<GetSecretsReply> {
             Err(Status::unimplemented("not here"))
         }

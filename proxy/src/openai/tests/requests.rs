@@ -1,0 +1,174 @@
+//! JSON requests: what is refused, and what is written into them.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{all, cuts, only};
+use crate::error::Refusal;
+use crate::openai::access::Models;
+use crate::openai::request::JsonRequest;
+
+/// What the upstream gets, if it gets all of it; and whether usage was asked for.
+fn sent(pieces: &[Bytes], models: &Models, leaves_after: usize) -> Result<(String, bool), Refusal> {
+    let mut request = JsonRequest::new(true);
+    let (mut out, mut left) = (VecDeque::new(), Vec::new());
+    for (number, piece) in pieces.iter().enumerate() {
+        if number == leaves_after {
+            request.leave(&mut out);
+        }
+        if number >= leaves_after {
+            left.extend(out.drain(..));
+        }
+        request.push(piece, &mut out);
+        request.check(models)?;
+    }
+    request.end(&mut out);
+    request.check_whole(models)?;
+    left.extend(out);
+    Ok((String::from_utf8(left.concat()).unwrap(), request.was_asked()))
+}
+
+/// In whatever pieces it comes, with nothing sent before its end.
+fn becomes(before: &str, after: &str) {
+    for pieces in cuts(before.as_bytes()) {
+        let (text, asked) = sent(&pieces, &all(), usize::MAX).unwrap();
+        assert_eq!(text, after);
+        assert_eq!(asked, before != after);
+    }
+}
+
+#[test]
+fn case_82_a_stream_is_asked_for_its_usage() {
+    becomes(
+        r#"{"model":"m","stream":true,"messages":[{"content":"}"}]}"#,
+        r#"{"model":"m","stream":true,"messages":[{"content":"}"}],"stream_options":{"include_usage":true}}"#,
+    );
+    becomes(
+        "{ \"stream\" : true }\n",
+        "{ \"stream\" : true ,\"stream_options\":{\"include_usage\":true}}\n",
+    );
+    let asked = r#"{"stream_options":{"include_usage":true},"stream":true}"#;
+    for before in [
+        r#"{"stream_options":{"include_usage":false},"stream":true}"#,
+        r#"{"stream_options":{},"stream":true}"#,
+        r#"{"stream_options":null,"stream":true}"#,
+        r#"{"stream_options":{"include_usage":null},"stream":true}"#,
+    ] {
+        becomes(before, asked);
+    }
+    becomes(
+        r#"{"stream":true,"stream_options": {"chunk":[1,"}"]} ,"model":"m"}"#,
+        r#"{"stream":true,"stream_options": {"chunk":[1,"}"],"include_usage":true} ,"model":"m"}"#,
+    );
+}
+
+#[test]
+fn nothing_else_is_changed() {
+    let long = format!(r#"{{"stream":true,"stream_options":{{"x":"{}"}}}}"#, "y".repeat(5000));
+    for same in [
+        r#"{"model":"m","messages":[]}"#,
+        r#"{"model":"m","stream":false}"#,
+        r#"{"stream":true,"stream_options":{"include_usage":true, "x":1}}"#,
+        r#"{"stream_options":null,"stream":false}"#,
+        r#"{"stream_options":{"include_usage":false},"stream":false}"#,
+        r#"{"stream":true,"stream_options":"x"}"#,
+        r#"{"stream":true,"stream_options":7}"#,
+        r#"{"stream":"maybe"}"#,
+        "[1]",
+        "null",
+        "not json",
+        "",
+        r#"{"stream":true"#,
+        r#"{"stream":true,"stream_options":{"#,
+        r#"{"stream":true,"stream_options":{!}}"#,
+    ] {
+        becomes(same, same);
+    }
+    for pieces in cuts(long.as_bytes()).step_by(97) {
+        assert_eq!(sent(&pieces, &all(), usize::MAX).unwrap(), (long.clone(), false));
+    }
+}
+
+/// What has left cannot be changed: then it is decided with what is known.
+#[test]
+fn usage_is_asked_for_in_a_request_that_already_leaves() {
+    let long = [
+        r#"{"stream":true,"messages":["long"],"stream_options":{"a":1},"model":"m"}"#,
+        r#"{"messages":["long"],"stream_options":{"a":1},"stream":true}"#,
+        r#"{"messages":["long"],"model":"m","stream":true}"#,
+    ];
+    for before in long {
+        for pieces in cuts(before.as_bytes()) {
+            for leaves_after in 0..pieces.len() {
+                let (text, asked) = sent(&pieces, &all(), leaves_after).unwrap();
+                let request: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(request["stream_options"]["include_usage"], true, "{text}");
+                assert!(asked);
+            }
+        }
+    }
+    // A null whose meaning comes too late passes; the stream's usage is estimated.
+    let null = r#"{"stream_options":null,"stream":true}"#;
+    let pieces: Vec<Bytes> = null.bytes().map(|byte| Bytes::copy_from_slice(&[byte])).collect();
+    assert_eq!(sent(&pieces, &all(), 0).unwrap(), (null.to_owned(), false));
+}
+
+#[test]
+fn what_is_there_twice_is_refused_for_every_key() {
+    for (document, name) in [
+        (r#"{"model":"a","model":"a"}"#, "model"),
+        (r#"{"model":"a","mod\u0065l":"b"}"#, "model"),
+        (r#"{"model":"a","x":[{}],"MODEL":"b"}"#, "model"),
+        (r#"{"stream":true,"stream":false}"#, "stream"),
+        (r#"{"stream_options":{},"stream":true,"stream_options":null}"#, "stream_options"),
+    ] {
+        for pieces in cuts(document.as_bytes()) {
+            let refused = sent(&pieces, &all(), 0);
+            assert!(matches!(refused, Err(Refusal::Repeated(of)) if of == name), "{document}");
+        }
+    }
+}
+
+#[test]
+fn only_models_of_the_list_go_on() {
+    let models = only(&["a", "b/c"]);
+    for good in [r#"{"model":"a"}"#, r#"{"x":1,"model":"b\/c","y":[]}"#, r#"{"model":"\u0061"}"#] {
+        for pieces in cuts(good.as_bytes()) {
+            assert!(sent(&pieces, &models, 0).is_ok(), "{good}");
+        }
+    }
+    for bad in [
+        r#"{"model":"x"}"#,
+        r#"{"model":"A"}"#,
+        r#"{"model":"a "}"#,
+        r#"{"model":"x""#,
+        r#"{"model":"a\u0000"}"#,
+    ] {
+        for pieces in cuts(bad.as_bytes()) {
+            let refused = sent(&pieces, &models, 0);
+            assert!(matches!(refused, Err(Refusal::ModelNotAllowed)), "{bad}");
+        }
+    }
+    let long = format!(r#"{{"model":"{}"}}"#, "a".repeat(5000));
+    for unclear in [
+        r#"{"messages":[]}"#,
+        r#"{"Model":"a"}"#,
+        r#"{"model":["a"]}"#,
+        r#"{"model":null}"#,
+        r#"{"model":"\ud800"}"#,
+        r#"{"model":"a""#,
+        r#"{"model":"a"},"#,
+        r#"{"messages":[{"model":"a"}]}"#,
+        r#"[{"model":"a"}]"#,
+        "",
+        "model=a",
+        "\u{feff}{\"model\":\"a\"}",
+        &long,
+    ] {
+        for pieces in cuts(unclear.as_bytes()).step_by(1 + unclear.len() / 64) {
+            let refused = sent(&pieces, &models, 0);
+            assert!(matches!(refused, Err(Refusal::ModelUnknown(_))), "{unclear:.40}");
+        }
+    }
+}

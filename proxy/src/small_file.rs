@@ -1,0 +1,46 @@
+//! Files that people and pages change while the proxy runs: whether one is another than before, and putting one in the
+//! place of another.
+//!
+//! Must not know what is in them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// A file is another one if any of these differ; an older time is as new as a newer one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileState {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+impl FileState {
+    /// `None` if there is no file.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self { modified: meta.modified().ok(), length: meta.len(), inode: meta.ino() })
+    }
+}
+
+/// Puts a file there, readable for this user alone: whole, or not at all, whenever the machine stops. Two at once are the
+/// caller's to prevent.
+///
+/// # Errors
+///
+/// Those of open(2), write(2), fsync(2) and rename(2).
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut next = path.as_os_str().to_owned();
+    next.push(".next");
+    let next = PathBuf::from(next);
+    // A leftover of a process that was killed.
+    let _ = std::fs::remove_file(&next);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&next, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
