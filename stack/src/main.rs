@@ -9,7 +9,7 @@ use attestation::{Expect, Policy, danger};
 use clap::{Parser, Subcommand};
 use client::{Connector, Target};
 use service::BoxError;
-use stack::bench::{skr, tls};
+use stack::bench::{proxy, skr, tls};
 use stack::check::{Endpoint, end_to_end};
 use stack::{Options, Stack, StartError, soak};
 
@@ -84,6 +84,15 @@ enum Bench {
         #[arg(long)]
         smoke: bool,
     },
+    /// The proxy beside nginx and the model server itself.
+    Proxy {
+        /// Only see that it runs; the figures mean nothing.
+        #[arg(long)]
+        smoke: bool,
+        /// A database of the proxy with many rows of usage, its key file beside it.
+        #[arg(long, value_name = "FILE")]
+        rows: Option<PathBuf>,
+    },
     /// Releases and reports of the two sidecars that replace Microsoft's.
     Skr {
         /// Only see that it runs; the figures mean nothing.
@@ -110,6 +119,9 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::Bench { what: Bench::Tls { smoke } }) => {
             ending(bench_tls(&arguments.folder, smoke))
+        }
+        Some(Command::Bench { what: Bench::Proxy { smoke, rows } }) => {
+            ending(bench_proxy(&arguments.folder, smoke, rows))
         }
         Some(Command::Bench { what: Bench::Skr { smoke } }) => {
             ending(bench_skr(&arguments.folder, smoke))
@@ -146,6 +158,20 @@ fn warn_of_debug(smoke: bool) {
     if cfg!(debug_assertions) && !smoke {
         say("this is a debug build: its figures mean nothing (use --release)");
     }
+}
+
+fn bench_proxy(folder: &Path, smoke: bool, rows: Option<PathBuf>) -> Result<(), BoxError> {
+    warn_of_debug(smoke);
+    let effort = if smoke { proxy::Effort::SMOKE } else { proxy::Effort::FULL };
+    let (program, state) = (std::env::current_exe()?, folder.join("state"));
+    let setting = proxy::Setting { program, folder: folder.join("bench"), state, rows };
+    runtime()?.block_on(async {
+        tokio::select! {
+            measured = Box::pin(proxy::run(setting, effort, say)) => Ok(measured?),
+            // What was started is stopped on the way out.
+            _ = tokio::signal::ctrl_c() => Err("stopped before the end".into()),
+        }
+    })
 }
 
 fn bench_skr(folder: &Path, smoke: bool) -> Result<(), BoxError> {
@@ -195,7 +221,7 @@ fn role(name: &str, arguments: Vec<String>) -> ExitCode {
     match name {
         "attest-sidecar" => service::main_with::<attest_sidecar::AttestSidecar>(arguments),
         "log-sealer" => service::main_with::<log_sealer::LogSealer>(arguments),
-        "proxy" => service::main_with::<proxy::Proxy>(arguments),
+        "proxy" => service::main_with::<::proxy::Proxy>(arguments),
         "skr-sidecar" => service::main_with::<skr_sidecar::SkrSidecar>(arguments),
         "skr.sh" => skr_sidecar::main(std::iter::once(name.to_owned()).chain(arguments)),
         _ => {

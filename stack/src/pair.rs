@@ -129,38 +129,18 @@ impl Outside {
         Ok((attest, skr))
     }
 
-    /// The role's own binary where it lies beside this program, else this program as that role.
     fn role(
         &self,
         name: &'static str,
         folder: &Path,
         environment: &Environment,
     ) -> Result<RoleChild, BenchError> {
-        let own = self.program.with_file_name(name);
-        let is_own = own.is_file();
-        let program = if is_own { own } else { self.program.clone() };
-        let output = std::fs::File::create(folder.join(format!("{name}.out")));
-        let output = output.map_err(io("the output of a role cannot be written"))?;
-        let errors = output.try_clone().map_err(io("the output of a role cannot be written"))?;
-        let mut command = Command::new(&program);
-        if !is_own {
-            command.args(["role", name]);
-        }
-        let environment = environment.iter().map(|(name, value)| (name, value));
-        let child = command
-            .env_clear()
-            .envs(environment)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(io("a role cannot be started"))?;
-        Ok(RoleChild { child, program, is_own })
+        RoleChild::start(&self.program, name, folder, environment)
     }
 }
 
-type Environment = Vec<(&'static str, String)>;
+/// Variables of a role.
+pub(crate) type Environment = Vec<(&'static str, String)>;
 
 /// Both roles, running.
 pub(crate) struct Pair {
@@ -227,17 +207,49 @@ pub(crate) struct RoleChild {
 }
 
 impl RoleChild {
+    /// The role's own binary where it lies beside `program`, else that program as the role.
+    pub(crate) fn start(
+        program: &Path,
+        name: &'static str,
+        folder: &Path,
+        environment: &Environment,
+    ) -> Result<Self, BenchError> {
+        let own = program.with_file_name(name);
+        let is_own = own.is_file();
+        let program = if is_own { own } else { program.to_owned() };
+        let output = std::fs::File::create(folder.join(format!("{name}.out")));
+        let output = output.map_err(io("the output of a role cannot be written"))?;
+        let errors = output.try_clone().map_err(io("the output of a role cannot be written"))?;
+        let mut command = Command::new(&program);
+        if !is_own {
+            command.args(["role", name]);
+        }
+        let environment = environment.iter().map(|(name, value)| (name, value));
+        let child = command
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(io("a role cannot be started"))?;
+        Ok(Self { child, program, is_own })
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> Result<u32, BenchError> {
         let ended = || BenchError::Unexpected("a sidecar has ended".to_owned());
         self.child.id().ok_or_else(ended)
     }
 
-    fn has_ended(&mut self) -> bool {
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    async fn stop(&mut self) -> bool {
+    /// Asks it to stop, and says whether it ended in order.
+    pub(crate) async fn stop(&mut self) -> bool {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
         if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);

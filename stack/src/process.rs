@@ -80,6 +80,11 @@ impl RoleProcess {
         Pid::from_raw(i32::try_from(self.child.id()?).ok()?)
     }
 
+    /// Its process; `None` once it has ended.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Which role it is.
     #[must_use]
     pub fn role(&self) -> RoleName {

@@ -8,6 +8,7 @@ pub(crate) mod figures;
 mod forwarder;
 pub(crate) mod memory;
 mod peers;
+pub mod proxy;
 mod requests;
 pub mod skr;
 pub mod tls;

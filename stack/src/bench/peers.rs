@@ -89,7 +89,7 @@ impl Nginx {
 }
 
 /// nginx takes no port 0.
-async fn free_address() -> Result<SocketAddr, BenchError> {
+pub(crate) async fn free_address() -> Result<SocketAddr, BenchError> {
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io("nginx needs a port"))?;
     listener.local_addr().map_err(io("nginx needs a port"))
 }

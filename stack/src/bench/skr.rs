@@ -20,6 +20,7 @@ use proto::attest::{ReleaseKeyRuntime, TokenRequest};
 use serde_json::{Value, json};
 use service::outbound::{Call, Limits, Outbound};
 use service::roots::Roots;
+use tokio::sync::{mpsc, oneshot};
 
 use super::figures::{Times, compared, ratio, shown};
 use super::{BenchError, cpu, io, memory};
@@ -27,6 +28,9 @@ use crate::pair::{KID, Outside, Pair, RoleChild, post};
 
 /// What the threads that make wrapping keys are called.
 const MAKERS: &str = "wrapping-keys";
+
+/// What the thread that makes the bare round trips is called.
+const BARE: &str = "bare-trips";
 
 /// Clients that release at once when the pool is to run dry.
 const GREEDY: u32 = 4;
@@ -166,37 +170,40 @@ async fn releases(
     made: &Made,
     effort: Effort,
 ) -> Result<Vec<String>, BenchError> {
-    let bare = Bare::new(outside, pair, made.runtime.clone()).await?;
+    let bare = BareThread::start(Bare::new(outside, pair, made.runtime.clone()).await?)?;
     let body = Bytes::from(outside.release()?.to_string());
     let mut connection = pair.connect().await?;
     // Once, so that connections are open and tokens at hand, on both sides.
     post(&mut connection, "/key/release", body.clone()).await?;
     bare.round_trips().await?;
+    let without = || cpu::used_by_threads(std::process::id(), BARE);
     let pause = if effort.paced { made.generated.mean() * 3 / 2 } else { Duration::ZERO };
     let (mut ours, mut theirs) = (Times::default(), Times::default());
-    let before = used(pair)?;
+    let (before, without_before) = (used(pair)?, without()?);
     for _ in 0..effort.releases {
         tokio::time::sleep(pause).await;
         let begin = Instant::now();
         post(&mut connection, "/key/release", body.clone()).await?;
         ours.push(begin.elapsed());
-        let begin = Instant::now();
-        bare.round_trips().await?;
-        theirs.push(begin.elapsed());
+        theirs.push(bare.round_trips().await?);
     }
-    let after = used(pair)?;
-    let [skr, attest] =
-        [after.0 - before.0, after.1 - before.1].map(|all| all / effort.releases.max(1));
+    let (after, without_after) = (used(pair)?, without()?);
+    let [skr, attest, bare] =
+        [after.0 - before.0, after.1 - before.1, without_after - without_before]
+            .map(|all| all / effort.releases.max(1));
+    let added = (skr + attest).saturating_sub(bare);
     let times = compared("a release", ("over HTTP", &ours), ("bare round trips", &theirs));
     let more = shown(ours.median().saturating_sub(theirs.median()));
     Ok(vec![
         format!("{times}, {more} more (reference: about 310 ms in all)"),
         format!(
-            "processor time of a release: skr-sidecar {}, attest-sidecar {}; {:.2} x one RSA-3072 private operation, \
-             making keys left out (reference: 318 ms)",
+            "processor time of a release: skr-sidecar {}, attest-sidecar {}, the bare round trips {}; {} more is {:.2} x \
+             one RSA-3072 private operation, making keys left out (reference: 318 ms)",
             shown(skr),
             shown(attest),
-            ratio(skr + attest, made.used)
+            shown(bare),
+            shown(added),
+            ratio(added, made.used)
         ),
     ])
 }
@@ -252,6 +259,36 @@ impl Bare {
         let call = call.header(AUTHORIZATION, self.authorization.clone());
         self.outbound.once(&call).await.map_err(failed)?;
         Ok(())
+    }
+}
+
+/// The same on a thread of its own, so that its processor time can be told apart.
+struct BareThread(mpsc::Sender<oneshot::Sender<Result<Duration, BenchError>>>);
+
+impl BareThread {
+    /// Starts it. It ends when this is dropped.
+    fn start(bare: Bare) -> Result<Self, BenchError> {
+        let (ask, mut asked) = mpsc::channel::<oneshot::Sender<Result<Duration, BenchError>>>(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(io("a runtime cannot be started"))?;
+        let work = async move {
+            while let Some(answer) = asked.recv().await {
+                let begin = Instant::now();
+                let done = bare.round_trips().await.map(|()| begin.elapsed());
+                let _ = answer.send(done);
+            }
+        };
+        let thread = std::thread::Builder::new().name(BARE.to_owned());
+        thread.spawn(move || runtime.block_on(work)).map_err(io("a thread cannot be started"))?;
+        Ok(Self(ask))
+    }
+
+    /// How long both round trips took.
+    async fn round_trips(&self) -> Result<Duration, BenchError> {
+        let ended = || BenchError::Unexpected("the thread of the round trips ended".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
     }
 }
 

@@ -1,6 +1,6 @@
 //! `stack bench` runs, and says all its figures. What they are is for people.
 
-use stack::bench::{skr, tls};
+use stack::bench::{proxy, skr, tls};
 use stack::soak;
 
 use crate::support::{fail, options};
@@ -44,6 +44,33 @@ async fn every_figure_of_skr_is_there() {
         "releases with a dry pool, ",
         "memory loaded: ",
         "size of the binaries: ",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(figure)), "{figure} {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_figure_of_the_proxy_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let (program, folder, state) = (options.program, options.folder, options.state);
+    let setting = proxy::Setting { program, folder, state, rows: None };
+    let mut lines = Vec::new();
+    let say = |line: &str| lines.push(line.to_owned());
+    let outcome = Box::pin(proxy::run(setting, proxy::Effort::SMOKE, say)).await;
+    outcome.unwrap_or_else(|error| fail(&error));
+    for figure in [
+        "saturated, 1 connections: server ",
+        "saturated, 4 connections: proxy ",
+        "equal load, ",
+        "1 streams, 50 chunks/s each: server: first event ",
+        "4 streams, 20 chunks/s each: proxy: first event ",
+        "4 idle streams: proxy ",
+        "1 and 50 keys: few keys ",
+        "rows of usage: ",
+        "TLS_MODE: from files",
+        "goal: added delay of a chunk",
+        "goal: memory of an idle stream",
     ] {
         assert!(lines.iter().any(|line| line.starts_with(figure)), "{figure} {lines:?}");
     }

@@ -21,6 +21,7 @@ mod mutual;
 mod owner;
 mod proved;
 mod python;
+mod python_usage;
 mod refusals;
 mod release;
 mod released;

@@ -2,7 +2,7 @@
 
 use attestation::encoding::{from_b64u, to_b64u};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
@@ -45,7 +45,8 @@ fn code(answer: &Response<Bytes>) -> (StatusCode, String) {
 async fn admin_paths_answer_on_proved_connections_only() {
     let running = start().await;
     let not_proved = (StatusCode::FORBIDDEN, "connection_not_proved".to_owned());
-    let no_page = (StatusCode::NOT_FOUND, "not_found".to_owned());
+    // This group has no password: what a proved connection is told is that nobody can log in.
+    let disabled = (StatusCode::FORBIDDEN, "admin_disabled".to_owned());
     for version in [Version::Http1, Version::Http2] {
         let mut connection = connect(&running, version).await;
         for path in ["/admin", "/admin/", "/admin/login", "/admin/%2e%2e/v1/models"] {
@@ -59,7 +60,7 @@ async fn admin_paths_answer_on_proved_connections_only() {
         prove_as(&mut connection, "text/plain").await;
         assert_eq!(code(&get(&mut connection, "/admin", "*/*").await), not_proved);
         let manifest = prove(&mut connection).await;
-        assert_eq!(code(&get(&mut connection, "/admin", "*/*").await), no_page);
+        assert_eq!(code(&get(&mut connection, "/admin", "*/*").await), disabled);
         assert!(manifest.get("admin").is_none(), "{manifest}");
     }
     running.stop().await;
@@ -71,8 +72,57 @@ async fn public_admin_pages_are_told_in_the_manifest() {
     let running = start_set(|_| {}, vec![public]).await;
     let mut connection = connect(&running, Version::Http1).await;
     let answer = get(&mut connection, "/admin", "*/*").await;
-    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    assert_eq!(code(&answer), (StatusCode::FORBIDDEN, "admin_disabled".to_owned()));
     assert_eq!(prove(&mut connection).await["admin"], "public");
+    running.stop().await;
+}
+
+/// Waits for the first publication, which is made in the background.
+async fn published(connection: &mut Straight) {
+    let published = async {
+        while get(connection, "/attestation", "*/*").await.status() != StatusCode::OK {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), published).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_login_answers_with_the_evidence_that_its_session_is_bound_to() {
+    let password = (RoleName::Proxy, "ADMIN_PASSWORD", "a-long-password".to_owned());
+    let running = start_set(|_| {}, vec![password]).await;
+    let mut connection = connect(&running, Version::Http2).await;
+    published(&mut connection).await;
+    let manifest = prove(&mut connection).await;
+    let request = Request::post("/admin/login").header(ACCEPT, "application/json");
+    let request = request.header(CONTENT_TYPE, "application/json");
+    let body = Full::new(r#"{"password":"a-long-password"}"#.into());
+    let answer = connection.send(request.body(body).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer: Value = serde_json::from_slice(answer.body()).unwrap();
+    assert_eq!(answer["attestation"]["tee_type"], "AMD SEV-SNP");
+    let told = from_b64u(answer["attestation"]["manifest"].as_str().unwrap()).unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told["boot_id"], manifest["boot_id"]);
+
+    let session = answer["session"].as_str().unwrap();
+    let own = Request::get("/admin/api/session").header(AUTHORIZATION, format!("Bearer {session}"));
+    let own = connection.send(own.body(Full::default()).unwrap()).await.unwrap();
+    let own: Value = serde_json::from_slice(own.body()).unwrap();
+    assert_eq!(own["bound_to"]["boot_id"], manifest["boot_id"]);
+    assert_eq!(own["bound_to"]["anchors"], "NOT PRODUCTION");
+    // The page says the same.
+    let page = Request::get("/admin/attestation").header(ACCEPT, "text/html");
+    let page = page.header(COOKIE, format!("admin_session={session}"));
+    let page = connection.send(page.body(Full::default()).unwrap()).await.unwrap();
+    let page = String::from_utf8_lossy(page.body()).into_owned();
+    assert!(page.contains(own["bound_to"]["manifest_sha256"].as_str().unwrap()), "{page}");
+    assert!(page.contains("The same start of the same group"), "{page}");
+    // Another connection is not shown it, session or not, before it is proved as well.
+    let mut other = connect(&running, Version::Http2).await;
+    let own = Request::get("/admin/api/session").header(AUTHORIZATION, format!("Bearer {session}"));
+    let refused = other.send(own.body(Full::default()).unwrap()).await.unwrap();
+    assert_eq!(code(&refused), (StatusCode::FORBIDDEN, "connection_not_proved".to_owned()));
     running.stop().await;
 }
 
