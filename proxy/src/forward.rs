@@ -23,6 +23,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use service::env::{Class, Reader, Var};
 use service::roots::Roots;
+use thread_local::ThreadLocal;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 use zeroize::Zeroizing;
@@ -151,9 +152,13 @@ const NOT_RETURNED: [&str; 16] = [
     "upgrade",
 ];
 
+type Connector = HttpsConnector<Dial<HttpConnector>>;
+
 /// The model server.
 pub(crate) struct Upstream {
-    client: Client<HttpsConnector<Dial<HttpConnector>>, RequestBody>,
+    /// One pool for each thread that serves clients: a connection is used where it was opened.
+    pools: ThreadLocal<Client<Connector, RequestBody>>,
+    connector: Connector,
     base: Uri,
     credential: RwLock<Option<HeaderValue>>,
     passing: Passing,
@@ -175,16 +180,9 @@ impl Upstream {
             .https_or_http()
             .enable_http1()
             .wrap_connector(Dial::new(tcp));
-        // Requests never wait for a connection in the pool: if none is idle, one is opened.
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(256)
-            .set_host(true)
-            .build(connector);
         let credential = RwLock::new(key.map(header));
         let base = url.as_str().parse().expect("a URL with a host is a URI");
-        Self { client, base, credential, passing }
+        Self { pools: ThreadLocal::new(), connector, base, credential, passing }
     }
 
     /// Sends another credential from now on, or none.
@@ -228,13 +226,25 @@ impl Upstream {
         Ok(Response::from_parts(parts, body))
     }
 
+    fn pool(&self) -> &Client<Connector, RequestBody> {
+        self.pools.get_or(|| {
+            // Requests never wait for a connection in the pool: if none is idle, one is opened.
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(256)
+                .set_host(true)
+                .build(self.connector.clone())
+        })
+    }
+
     /// Waits for the answer's head: so long after the last of the body has left, whenever that is.
     async fn answer(
         &self,
         request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Response<Incoming>, Refusal> {
-        let mut call = self.client.request(request);
+        let mut call = self.pool().request(request);
         loop {
             // A client that pauses is not the upstream's fault; it has a bound of its own.
             let since = progress.upstreams_turn().unwrap_or_else(Instant::now);

@@ -46,6 +46,7 @@ mod small_file;
 mod store;
 mod tls;
 mod usage;
+mod workers;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -210,9 +211,9 @@ async fn clients_until_stop(
         Tls::Off => None,
         Tls::On(current) => Some(current),
     };
-    server::serve(listener, tls, router, shutdown).await;
+    let served = server::serve(listener, tls, router, shutdown).await;
     state.store.close().await;
-    Ok(())
+    Ok(served?)
 }
 
 /// What outlives the process, or ends with it.

@@ -29,6 +29,7 @@ use crate::life::Life;
 use crate::route::Router;
 use crate::tls::Channel;
 use crate::tls::rotation::Current;
+use crate::workers::Workers;
 
 /// Connections that may be open at once, where the system lets the process open the files for them. Further ones wait in
 /// the kernel's queue.
@@ -59,12 +60,17 @@ const STREAMS: u32 = 256;
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Accepts until the signal to stop, then lets open requests end.
+///
+/// # Errors
+///
+/// There are no threads to serve with.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Current>,
     router: Arc<Router>,
     shutdown: Shutdown,
-) {
+) -> std::io::Result<()> {
+    let workers = Workers::start()?;
     let most = connections_within(raised_file_limit());
     let open = Arc::new(Semaphore::new(most as usize));
     let addresses = Addresses::default();
@@ -90,9 +96,12 @@ pub(crate) async fn serve(
         let Some(place) = addresses.enter(crate::address::network(peer.ip())) else { continue };
         let client = Client { router: router.clone(), shutdown: shutdown.clone() };
         let tls = tls.clone();
-        tokio::spawn(async move {
+        let _ = stream.set_nodelay(true);
+        // The thread that serves it waits for it.
+        let Ok(stream) = stream.into_std() else { continue };
+        workers.run(move || async move {
             let _held = (permit, place, client.router.api.metrics.connection());
-            let _ = stream.set_nodelay(true);
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
             match tls {
                 None => {
                     let connection = Connection::new(peer, None);
@@ -107,6 +116,8 @@ pub(crate) async fn serve(
     if tokio::time::timeout(DRAIN + Duration::from_secs(1), all).await.is_err() {
         tracing::warn!("open requests were cut off");
     }
+    workers.end().await;
+    Ok(())
 }
 
 /// Lets the process open as many files as the system lets it, and returns how many that are; `None`: any number. Many

@@ -240,8 +240,10 @@ fn configuration<R: Role>(
     Ok((config, logs, measured))
 }
 
+/// One thread: a role waits for others most of its time, and what passes between its tasks then wakes nobody. What
+/// computes for long or blocks belongs to threads of its own, with several here as well as with one.
 fn runtime() -> Result<tokio::runtime::Runtime, BoxError> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 fn identity<R: Role>(measured: Measured) -> Result<Identity, BoxError> {

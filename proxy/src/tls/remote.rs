@@ -2,8 +2,8 @@
 //!
 //! Handshakes are computed without pauses (`rustls::sign::Signer` is no future), so the thread that computes one
 //! waits here for the signature, as it would for an RSA signature of its own. A thread with a runtime of its own asks
-//! `skr-sidecar`, so that the answer does not need the thread that waits. Threads that wait are as many as the
-//! runtime has, which bounds what a flood of handshakes asks of `skr-sidecar`; and while `skr-sidecar` does not
+//! `skr-sidecar`, so that the answer does not need the thread that waits. Threads that wait are as many as serve
+//! clients ([`crate::workers`]), which bounds what a flood of handshakes asks of `skr-sidecar`; and while `skr-sidecar` does not
 //! answer, handshakes fail at once instead of holding up what runs.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_millis(750);
 /// For how long handshakes fail at once after one had to wait for [`DEADLINE`].
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Handshakes that may wait at once. More threads than that no runtime here has.
+/// Handshakes that may wait at once. More threads than that serve no clients.
 const QUEUE: usize = 256;
 
 /// How keys sign in TLS 1.3 (RFC 8446 section 4.2.3), by the algorithm of their SubjectPublicKeyInfo. The first one
