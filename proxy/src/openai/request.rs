@@ -18,6 +18,7 @@ use crate::error::Refusal;
 use crate::openai::access::{Models, Said};
 use crate::openai::json::{Wanted, What};
 use crate::openai::members::{Members, Value};
+use crate::openai::most::Most;
 
 /// The longest value that is read, in bytes.
 const LIMIT: usize = 4096;
@@ -26,17 +27,26 @@ const MODEL: usize = 0;
 const STREAM: usize = 1;
 const OPTIONS: usize = 2;
 const BACKGROUND: usize = 3;
+/// Where those begin that say how long an answer may be, those that say how many there may be, and what comes then.
+const TOKENS: usize = 4;
+const ANSWERS: usize = 7;
+const REST: usize = 9;
 
-static WANTED: [Wanted; 4] = [
+static WANTED: [Wanted; REST] = [
     Wanted::top("model", LIMIT),
     Wanted::top("stream", 16),
     Wanted::top("stream_options", LIMIT),
     Wanted::top("background", 16),
+    Wanted::top("max_tokens", 32),
+    Wanted::top("max_completion_tokens", 32),
+    Wanted::top("max_output_tokens", 32),
+    Wanted::top("n", 32),
+    Wanted::top("best_of", 32),
 ];
 
 /// A request that passes.
 pub(crate) struct JsonRequest {
-    members: Members<4>,
+    members: Members<REST>,
     /// Whether streams of this endpoint say their usage only if they are asked to.
     asks: bool,
     /// Nothing has left yet, so that what is in `out` can still change.
@@ -182,6 +192,16 @@ impl JsonRequest {
     /// The model that it names, whatever becomes of it.
     pub(crate) fn named(&self) -> Option<String> {
         self.members.value(MODEL).read()
+    }
+
+    /// How long it asks its answer to be, as far as it has come.
+    pub(crate) fn most(&self) -> Most {
+        let said = |at: usize| {
+            let value = self.members.value(at);
+            let is_elsewhere = value == &Value::Absent && self.members.scanner().has_mentioned(at);
+            (!is_elsewhere && !self.members.is_open_at(at)).then_some(value)
+        };
+        Most::of((TOKENS..ANSWERS).map(said), (ANSWERS..REST).map(said))
     }
 
     /// Whether usage was asked for on the client's behalf.
