@@ -59,6 +59,7 @@ use crate::publication::Publication;
 use crate::secrets::Secrets;
 use crate::settings::{Numbers, Settings};
 
+pub(crate) use self::asking::COOKIE_NAME;
 pub(crate) use self::error::AdminError;
 
 /// A page: a method, a path, what it is.

@@ -163,9 +163,20 @@ fn how_long_an_answer_may_be_is_read() {
 }
 
 #[test]
+fn a_key_without_a_list_may_name_as_many_as_the_upstream_takes() {
+    let detour = r#"{"model":"a","models":["b"],"fallbacks":["c"],"extra_body":{"model":"d"}}"#;
+    becomes(detour, detour);
+}
+
+#[test]
 fn only_models_of_the_list_go_on() {
     let models = only(&["a", "b/c"]);
-    for good in [r#"{"model":"a"}"#, r#"{"x":1,"model":"b\/c","y":[]}"#, r#"{"model":"\u0061"}"#] {
+    for good in [
+        r#"{"model":"a"}"#,
+        r#"{"x":1,"model":"b\/c","y":[]}"#,
+        r#"{"model":"\u0061"}"#,
+        r#"{"model":"a","models":[],"fallbacks":null,"messages":[{"models":["x"]}]}"#,
+    ] {
         for pieces in cuts(good.as_bytes()) {
             assert!(sent(&pieces, &models, 0).is_ok(), "{good}");
         }
@@ -192,6 +203,11 @@ fn only_models_of_the_list_go_on() {
         r#"{"model":"a""#,
         r#"{"model":"a"},"#,
         r#"{"messages":[{"model":"a"}]}"#,
+        r#"{"model":"a","models":["a","x"]}"#,
+        r#"{"model":"a","Models":["x"]}"#,
+        r#"{"model":"a","x":1,"fallbacks":[{"model":"x"}]}"#,
+        r#"{"fallb\u0061cks":"x","model":"a"}"#,
+        r#"{"model":"a","extra_body":{"model":"x"}}"#,
         r#"[{"model":"a"}]"#,
         "",
         "model=a",
