@@ -178,7 +178,7 @@ async fn clients_until_stop(
     };
     let ledger = Arc::new(state.ledger);
     let hostname = reached_at(&config, listener.local_addr()?.port());
-    let settings = Arc::new(Settings::new(config.settings));
+    let settings = Arc::new(Settings::open(config.settings, &state.store).await?);
     let parts = admin::Parts {
         keys: keys.clone(),
         ledger: ledger.clone(),
@@ -231,7 +231,7 @@ impl State {
                 Store::open(path.clone(), config.state.key.clone(), now).await?
             }
             store::Place::Memory => {
-                lifecycle!("usage and keys are kept in memory and end with the process");
+                lifecycle!("usage, keys and settings are kept in memory and end with the process");
                 Store::in_memory(now)?
             }
         };

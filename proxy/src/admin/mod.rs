@@ -279,9 +279,7 @@ impl Admin {
 
     /// Takes other rate limits, once they are on the disk.
     async fn change_limits(&self, numbers: Numbers) -> Result<(), AdminError> {
-        let settings = self.parts.settings.clone();
-        let changed = tokio::task::spawn_blocking(move || settings.change(numbers)).await;
-        Ok(changed.map_err(|_| AdminError::NotSaved)??)
+        Ok(self.parts.settings.change(numbers).await?)
     }
 
     fn record(&self, action: Action, session: &Open, key_id: &str, fields: &str) {
