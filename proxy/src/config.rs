@@ -135,6 +135,7 @@ pub const VARS: &[Var] = &[
     },
     metrics::LISTEN_VAR,
     metrics::KEYS_VAR,
+    metrics::SECONDS_VAR,
     Var {
         name: "USAGE_FILE",
         class: Class::Measured,

@@ -123,6 +123,10 @@ impl Role for Proxy {
             listening.push(("metrics".to_owned(), listener.address().to_string()));
             tokio::spawn(metrics::serve(listener, metrics.clone(), process.shutdown.clone()));
         }
+        let pushing = config.log.as_ref().map(|sealer| {
+            let push = metrics::Push::new(sealer, metrics.clone(), process.identity.clone());
+            tokio::spawn(push.run(config.metrics.every, process.shutdown.clone()))
+        });
         let about = grpc::router(&process, listening.into_iter().collect(), config.is_production());
         let internal = tokio::spawn({
             let shutdown = process.shutdown.clone();
@@ -134,6 +138,9 @@ impl Role for Proxy {
         let served = clients_until_stop(config, clients, metrics, process).await;
         shutdown.fire();
         internal.await??;
+        if let Some(pushing) = pushing {
+            pushing.await?;
+        }
         served
     }
 }
