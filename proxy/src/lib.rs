@@ -32,6 +32,7 @@ mod limits;
 mod manifest;
 mod metrics;
 mod money;
+mod neighbour;
 mod openai;
 mod owner;
 mod page;
@@ -118,7 +119,7 @@ impl Role for Proxy {
             ("grpc".to_owned(), grpc.address().to_string()),
             ("clients".to_owned(), clients.local_addr()?.to_string()),
         ];
-        if let metrics::Listen::At(at) = &config.metrics.listen {
+        if let Some(at) = &config.metrics.listen {
             let listener = Listener::bind(at.address()).await?;
             listening.push(("metrics".to_owned(), listener.address().to_string()));
             tokio::spawn(metrics::serve(listener, metrics.clone(), process.shutdown.clone()));
@@ -168,7 +169,7 @@ async fn clients_until_stop(
     let attestation = match &tls {
         Tls::Off => None,
         Tls::On(current) => {
-            let owner = Arc::new(Owner::new(&config.skr));
+            let owner = Arc::new(Owner::new(config.skr.as_ref()));
             let author = Author::new(identity, &config, config.tls.name(), owner.clone());
             let manifest = author.publish().await;
             let publication = Publication::keep(
@@ -205,8 +206,8 @@ async fn clients_until_stop(
         force_https: config.force_https,
     };
     let router = Arc::new(router);
-    if let Origin::Sealed = config.secrets {
-        let (of, renewed) = (Sealed::of(&config.skr), router.clone());
+    if let Origin::Sealed(skr) = &config.secrets {
+        let (of, renewed) = (Sealed::of(skr), router.clone());
         let take = move |newer: &Secrets| renewed.renew(newer);
         tokio::spawn(of.follow(secrets.version(), shutdown.clone(), take));
     }
@@ -260,9 +261,9 @@ async fn secrets(
 ) -> Result<Option<Arc<Secrets>>, SecretsError> {
     match &config.secrets {
         Origin::Environment(secrets) => Ok(Some(secrets.clone())),
-        Origin::Sealed => {
+        Origin::Sealed(skr) => {
             lifecycle!("waiting for the sealed secrets");
-            let sealed = Sealed::of(&config.skr);
+            let sealed = Sealed::of(skr);
             tokio::select! {
                 secrets = sealed.first() => Ok(Some(Arc::new(secrets?))),
                 () = shutdown.fired() => Ok(None),
@@ -293,10 +294,10 @@ async fn certificate(
         TlsMode::Files { certificate, key } => {
             Ok(Some(Tls::On(Current::fixed(Leaf::from_files(certificate, key)?))))
         }
-        TlsMode::Released { chain } => {
+        TlsMode::Released { chain, skr } => {
             lifecycle!("waiting for skr-sidecar");
             tokio::select! {
-                current = tls::released::follow(&config.skr, chain.clone()) => {
+                current = tls::released::follow(skr, chain.clone()) => {
                     Ok(Some(Tls::On(current?)))
                 }
                 () = shutdown.fired() => Ok(None),

@@ -293,7 +293,7 @@ impl Admin {
     pub(crate) fn for_tests(keys: Arc<Keys>, ledger: Arc<Ledger>, settings: Arc<Settings>) -> Self {
         let env = service::env::Environment::default();
         let mut reader = service::env::Reader::new(&env, crate::VARS);
-        let secrets = crate::secrets::Origin::read(&mut reader);
+        let secrets = crate::secrets::Origin::read(&mut reader, None);
         let Some(crate::secrets::Origin::Environment(secrets)) = secrets else {
             panic!("secrets are read from an empty environment");
         };

@@ -10,7 +10,6 @@ mod push;
 mod watched;
 
 use std::collections::HashSet;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +24,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Refusal;
 use crate::limits::Limit;
 use crate::money::Money;
+use crate::neighbour::Neighbour;
 use crate::usage::Call;
 
 use names::{Failed, Http, Key, Limited, Model, Operation, Series, Shared, Tokens};
@@ -76,31 +76,17 @@ const OTHER: &str = "other";
 /// What the environment says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
-    pub(crate) listen: Listen,
+    /// Where they are shown, if they are.
+    pub(crate) listen: Option<Local>,
     pub(crate) with_keys: bool,
     /// How often they are sent.
     pub(crate) every: Duration,
 }
 
-/// Where metrics are shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Listen {
-    Off,
-    At(Local),
-}
-
-impl FromStr for Listen {
-    type Err = <Local as FromStr>::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::At) }
-    }
-}
-
 impl Config {
     /// Reads its variables.
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
-        let listen = env.parse(LISTEN);
+        let listen = env.parse::<Neighbour>(LISTEN);
         let with_keys = env.flag(KEYS);
         let every = env.parse::<u64>(SECONDS);
         let within = every.filter(|seconds| (1..=LONGEST).contains(seconds));
@@ -108,7 +94,7 @@ impl Config {
             env.refuse(SECONDS, &format!("must be 1 to {LONGEST}"));
         }
         let every = Duration::from_secs(within?);
-        Some(Self { listen: listen?, with_keys: with_keys?, every })
+        Some(Self { listen: listen?.0, with_keys: with_keys?, every })
     }
 }
 
