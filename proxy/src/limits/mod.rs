@@ -229,8 +229,9 @@ fn budget(
     // nothing is overlooked between the two.
     let spent = (spending.spent)();
     let reserved = doings.reserved_money;
-    let is_alone = reserved == Money::ZERO && spent < limit;
-    if is_alone || spent + reserved + demand.money <= limit && spent + reserved < limit {
+    // What sets nothing aside, such as a look at the list of models, waits for nobody.
+    let is_free = demand.money == Money::ZERO || reserved == Money::ZERO;
+    if spent < limit && (is_free || spent + reserved + demand.money <= limit) {
         return Ok(());
     }
     let (what, wait) = if spent < limit {

@@ -152,7 +152,10 @@ fn a_budget_holds_on_whatever_is_paid() {
     assert_eq!((refused.what, refused.wait), (what, wait), "one in flight is in the way");
     assert!(admit(100, 400).is_err(), "what was spent meanwhile counts");
     drop(one);
-    assert!(admit(100_000, 999).is_ok(), "alone, it may pass the budget once");
+    let alone = admit(100_000, 999).expect("alone, it may pass the budget once");
+    assert!(admit(1, 999).is_err());
+    assert!(admit(0, 999).is_ok(), "what sets nothing aside does not wait for it");
+    drop(alone);
     let refused = admit(0, 1000).err().unwrap();
     assert_eq!(refused.what, Limit::Budget);
     assert_eq!(refused.wait, Duration::from_secs(1_796_083_200 - 1_795_435_200));

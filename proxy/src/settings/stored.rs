@@ -51,7 +51,8 @@ impl Stored {
                 transaction.execute(insert, (member.name, value))?;
             }
             transaction.commit()?;
-            current.renew(connection)
+            current.set(numbers);
+            Ok(())
         };
         self.store.run(changed).await
     }
@@ -73,8 +74,12 @@ impl Current {
                 "settings of the database cannot be used; those of the environment hold"
             );
         }
-        *self.numbers.write().unwrap_or_else(PoisonError::into_inner) = numbers;
+        self.set(numbers);
         Ok(())
+    }
+
+    fn set(&self, numbers: Numbers) {
+        *self.numbers.write().unwrap_or_else(PoisonError::into_inner) = numbers;
     }
 }
 
