@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use service::clock::unix_now;
@@ -20,10 +21,10 @@ use crate::forward::Upstream;
 use crate::key_info;
 use crate::keys::{ApiKey, Keys};
 use crate::ledger::Ledger;
-use crate::limits::{Admitted, Demand, Limits, Month, Spending};
+use crate::limits::{Admitted, Demand, Exceeded, Limits, Month, Spending};
 use crate::metrics::Metrics;
 use crate::money::Money;
-use crate::openai;
+use crate::openai::{self, Begun, Most};
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::usage::{Call, Usage};
@@ -60,12 +61,16 @@ impl Api {
         let demand = Demand::of(endpoint, request.method(), request.headers());
         let asked = Asked::of(&request).cloned();
         let admitted = self.admit(&key, demand, asked.as_ref())?;
+        let (admitted, begun) = self.begin(&key, request, admitted, demand).await?;
         let standing = *admitted.standing();
         let request_id = asked.as_ref().map_or("", |asked| asked.id.as_str());
 
-        let ending = Ending::new(admitted, self.metrics.clone());
-        let at_end: AtEnd = Box::new(move |call, cost| ending.settled(call, cost));
-        let response = self.exchange(&key, request, at_end).await;
+        let response = match begun {
+            Ok(begun) => {
+                self.exchange(&key, begun, Ending::new(admitted, self.metrics.clone())).await
+            }
+            Err(refusal) => Err(refusal),
+        };
         let response = self.metrics.answered(endpoint, begin, response);
         // What was counted is said of refusals and failures as well.
         let mut response = response.unwrap_or_else(|refusal| refusal.response());
@@ -97,27 +102,50 @@ impl Api {
         demand: Demand,
         asked: Option<&Asked>,
     ) -> Result<Admitted, Refusal> {
-        let now = unix_now();
-        let demand = match key.monthly_budget {
-            Some(_) if demand.is_paid => demand.priced(self.ledger.dearest(&demand.usage())),
-            _ => demand,
-        };
-        let spent = || self.ledger.spent_in_month(&key.id, now);
-        let spending = Spending { month: Month::of(now), spent };
         let numbers = asked.map_or_else(|| self.settings.current(), |asked| asked.numbers);
-        let admitted = self.limits.admit(key, &numbers, demand, spending);
-        Ok(admitted?)
+        let demand = self.priced(key, demand);
+        Ok(self.limits.admit(key, &numbers, demand, self.spending(key))?)
+    }
+
+    /// Reads the beginning of a request, and sets aside what it asks for, if there is room for that.
+    async fn begin(
+        &self,
+        key: &Arc<ApiKey>,
+        request: Request<Incoming>,
+        admitted: Admitted,
+        demand: Demand,
+    ) -> Result<(Admitted, Result<Begun, Refusal>), Exceeded> {
+        let begun = openai::begin(&self.upstream, key, request).await;
+        let Ok(read) = &begun else { return Ok((admitted, begun)) };
+        let Most { tokens, answers } = read.most();
+        let demand = self.priced(key, demand.answering(tokens, answers));
+        let admitted = admitted.set_aside(key, demand, self.spending(key))?;
+        Ok((admitted, begun))
+    }
+
+    /// With the money of the dearest model, for a key that has a budget.
+    fn priced(&self, key: &ApiKey, demand: Demand) -> Demand {
+        match key.monthly_budget {
+            Some(_) if demand.is_paid => demand.priced(self.ledger.dearest(&demand.usage())),
+            Some(_) | None => demand,
+        }
+    }
+
+    fn spending(&self, key: &ApiKey) -> Spending<impl FnOnce() -> Money> {
+        let now = unix_now();
+        Spending { month: Month::of(now), spent: move || self.ledger.spent_in_month(&key.id, now) }
     }
 
     /// The upstream's part of it.
     async fn exchange(
         &self,
         key: &Arc<ApiKey>,
-        request: Request<Incoming>,
-        at_end: AtEnd,
+        begun: Begun,
+        ending: Ending,
     ) -> Result<Response<Body>, Refusal> {
-        let settlement = Settlement::new(self.ledger.clone(), key.clone(), &request, at_end);
-        openai::exchange(&self.upstream, key, settlement, request).await
+        let at_end: AtEnd = Box::new(move |call, cost| ending.settled(call, cost));
+        let settlement = Settlement::new(self.ledger.clone(), key.clone(), begun.head(), at_end);
+        openai::exchange(&self.upstream, settlement, begun).await
     }
 }
 
@@ -137,14 +165,9 @@ pub(crate) struct Settlement {
 
 impl Settlement {
     /// For a request of this key.
-    pub(crate) fn new<B>(
-        ledger: Arc<Ledger>,
-        key: Arc<ApiKey>,
-        request: &Request<B>,
-        at_end: AtEnd,
-    ) -> Self {
-        let endpoint = openai::endpoint(request.uri());
-        let counts = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    pub(crate) fn new(ledger: Arc<Ledger>, key: Arc<ApiKey>, head: &Parts, at_end: AtEnd) -> Self {
+        let endpoint = openai::endpoint(&head.uri);
+        let counts = !matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
         Self { ledger, key, endpoint, counts, at_end }
     }
 

@@ -13,6 +13,7 @@ use crate::address::{self, Trusted};
 use crate::clients::{ANCHORS_VAR, Acceptance, POLICY_VAR};
 use crate::forward::{self, Passing};
 use crate::keys::Place;
+use crate::neighbour::Neighbour;
 use crate::openai::padding;
 use crate::prices::{self, Prices};
 use crate::secrets::{self, Origin};
@@ -135,6 +136,7 @@ pub const VARS: &[Var] = &[
     },
     metrics::LISTEN_VAR,
     metrics::KEYS_VAR,
+    metrics::SECONDS_VAR,
     Var {
         name: "USAGE_FILE",
         class: Class::Measured,
@@ -158,7 +160,7 @@ pub const VARS: &[Var] = &[
         name: "SKR_SIDECAR",
         class: Class::Measured,
         default: Some("127.0.0.1:50000"),
-        help: "Where `skr-sidecar` answers by gRPC.",
+        help: "Where `skr-sidecar` answers by gRPC: host:port on loopback, unix:/path, or `off`: there is none, and no owner signs proofs.",
     },
     store::STATE_VAR,
     store::KEY_VAR,
@@ -176,7 +178,7 @@ pub const VARS: &[Var] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TlsMode {
     Attested,
-    Released { chain: PathBuf },
+    Released { chain: PathBuf, skr: Local },
     Files { certificate: PathBuf, key: PathBuf },
     Off,
 }
@@ -242,7 +244,8 @@ pub struct Config {
     pub(crate) prices: Prices,
     pub(crate) secrets: Origin,
     pub(crate) attest: Local,
-    pub(crate) skr: Local,
+    /// `None`: there is none.
+    pub(crate) skr: Option<Local>,
     /// `None` if logs are off.
     pub(crate) log: Option<Local>,
     /// Acceptable attested clients; `None`: nobody.
@@ -267,7 +270,9 @@ impl Config {
         let port = env.parse::<u16>("PORT");
         let grpc = env.parse("PROXY_GRPC_LISTEN");
         let hostnames = env.parse::<Hostnames>("PROXY_HOSTNAMES");
-        let tls = tls_mode(env);
+        let skr = env.parse::<Neighbour>("SKR_SIDECAR");
+        let at = skr.as_ref().and_then(|skr| skr.0.as_ref());
+        let tls = tls_mode(env, at);
         let schedule = schedule(env);
         let admin = admin(env, tls.as_ref());
         let plain = env.parse::<String>("PROXY_PLAIN_HTTP");
@@ -280,10 +285,9 @@ impl Config {
         let metrics = metrics::Config::read(env);
         salt(env);
         let usage_file = env.parse::<PathBuf>("USAGE_FILE");
-        let secrets = Origin::read(env);
+        let secrets = Origin::read(env, at);
         let attest = env.parse("ATTEST_SIDECAR");
-        let skr = env.parse("SKR_SIDECAR");
-        let state = store::Settings::read(env, tls.as_ref(), usage_file.as_deref(), skr.as_ref());
+        let state = store::Settings::read(env, tls.as_ref(), usage_file.as_deref(), at);
         let prices = Prices::read(env);
         let log = env.parse::<String>("LOG_SEALER").filter(|address| address != "off");
         let clients = Acceptance::read(env);
@@ -318,7 +322,7 @@ impl Config {
             prices: prices?,
             secrets: secrets?,
             attest: attest?,
-            skr: skr?,
+            skr: skr?.0,
             log: log.and_then(|address| address.parse().ok()),
             clients: clients?,
             roots: roots?,
@@ -337,7 +341,7 @@ fn salt(env: &mut Reader<'_>) {
     }
 }
 
-fn tls_mode(env: &mut Reader<'_>) -> Option<TlsMode> {
+fn tls_mode(env: &mut Reader<'_>, skr: Option<&Local>) -> Option<TlsMode> {
     let mode = env.optional::<String>("TLS_MODE");
     let certificate = env.optional("TLS_CERT_FILE");
     let key = env.optional("TLS_KEY_FILE");
@@ -347,7 +351,13 @@ fn tls_mode(env: &mut Reader<'_>) -> Option<TlsMode> {
     match (mode.as_str(), certificate, key) {
         ("attested", ..) => Some(TlsMode::Attested),
         ("off", ..) => Some(TlsMode::Off),
-        ("released", Some(chain), None) => Some(TlsMode::Released { chain }),
+        ("released", Some(chain), None) => match skr {
+            Some(skr) => Some(TlsMode::Released { chain, skr: skr.clone() }),
+            None => {
+                env.refuse("TLS_MODE", &"released needs skr-sidecar: set SKR_SIDECAR");
+                None
+            }
+        },
         ("released", None, _) => {
             env.refuse(
                 "TLS_MODE",
@@ -498,6 +508,23 @@ mod tests {
         assert_eq!(forced(&off), Ok(false));
         let plain = [off[0], off[1], ("FORCE_HTTPS", "Yes")];
         assert_eq!(forced(&plain), Ok(true));
+    }
+
+    #[test]
+    fn without_skr_sidecar_what_needs_it_is_refused() {
+        let off = ("SKR_SIDECAR", "off");
+        for rest in [&[][..], &[("TLS_CERT_FILE", "/c.pem"), ("TLS_KEY_FILE", "/k.pem")]] {
+            assert_eq!(read(&[&[off], rest].concat()).ok().unwrap().skr, None);
+        }
+        for (rest, wrong) in [
+            (&[("TLS_MODE", "released"), ("TLS_CERT_FILE", "/c.pem")][..], "TLS_MODE: "),
+            (&[("PROXY_SECRETS", "sealed")], "PROXY_SECRETS: "),
+            (&[("PROXY_STATE", "/state/proxy.db")], "PROXY_STATE_KEY: "),
+            (&[("PROXY_STATE_KEY", "released")], "PROXY_STATE_KEY: "),
+        ] {
+            let problems = read(&[&[off], rest].concat()).err().unwrap();
+            assert!(problems.contains(wrong) && problems.contains("SKR_SIDECAR"), "{problems}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE,
     TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::admin::COOKIE_NAME;
 use crate::dial::Dial;
 use crate::error::Refusal;
 use crate::openai::padding::{self, Padding};
@@ -221,6 +222,7 @@ impl Upstream {
             return Err(Refusal::Upstream);
         }
         strip(&mut parts.headers, &NOT_RETURNED);
+        strip_cookies(&mut parts.headers);
         parts.version = http::Version::HTTP_11;
         parts.extensions = http::Extensions::new();
         Ok(Response::from_parts(parts, body))
@@ -288,6 +290,30 @@ fn strip(headers: &mut HeaderMap, names: &[&'static str]) {
     }
 }
 
+/// Takes out cookies that would take the place of this server's own: an upstream may keep state with a client, but not end
+/// an admin's session, or put another in its place.
+fn strip_cookies(headers: &mut HeaderMap) {
+    if !headers.get_all(SET_COOKIE).iter().any(is_our_cookie) {
+        return;
+    }
+    let others = headers.get_all(SET_COOKIE).iter().filter(|cookie| !is_our_cookie(cookie));
+    let others: Vec<HeaderValue> = others.cloned().collect();
+    headers.remove(SET_COOKIE);
+    for cookie in others {
+        headers.append(SET_COOKIE, cookie);
+    }
+}
+
+/// Whether a browser sends it back under the name of ours. It does so, too, with one that has no name, and the name in its
+/// value (RFC 6265bis, 5.6 and 5.8.3).
+fn is_our_cookie(value: &HeaderValue) -> bool {
+    let pair = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let begin = pair.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'='));
+    let named = pair.get(begin.unwrap_or(pair.len())..).unwrap_or_default();
+    let name = named.split(|byte| *byte == b'=').next().unwrap_or_default();
+    name.trim_ascii().eq_ignore_ascii_case(COOKIE_NAME.as_bytes())
+}
+
 /// The value of `Authorization`, marked so that nobody prints it.
 fn header(key: &Zeroizing<String>) -> HeaderValue {
     let text = Zeroizing::new(format!("Bearer {}", key.as_str()));
@@ -351,5 +377,24 @@ mod tests {
         strip(&mut headers, &NOT_FORWARDED);
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key("accept"));
+    }
+
+    #[test]
+    fn the_upstream_sets_no_cookie_of_this_server() {
+        let mut headers = HeaderMap::new();
+        for cookie in [
+            "admin_session=forged; Path=/admin",
+            "a=admin_session",
+            " \tAdmin_Session =x",
+            "=admin_session=x",
+            "admin_session",
+            "admin_sessions=x",
+            "b=2; admin_session=x",
+        ] {
+            headers.append(SET_COOKIE, HeaderValue::from_bytes(cookie.as_bytes()).unwrap());
+        }
+        strip_cookies(&mut headers);
+        let left: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
+        assert_eq!(left, ["a=admin_session", "admin_sessions=x", "b=2; admin_session=x"]);
     }
 }

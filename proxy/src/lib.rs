@@ -32,6 +32,7 @@ mod limits;
 mod manifest;
 mod metrics;
 mod money;
+mod neighbour;
 mod openai;
 mod owner;
 mod page;
@@ -119,11 +120,15 @@ impl Role for Proxy {
             ("grpc".to_owned(), grpc.address().to_string()),
             ("clients".to_owned(), clients.local_addr()?.to_string()),
         ];
-        if let metrics::Listen::At(at) = &config.metrics.listen {
+        if let Some(at) = &config.metrics.listen {
             let listener = Listener::bind(at.address()).await?;
             listening.push(("metrics".to_owned(), listener.address().to_string()));
             tokio::spawn(metrics::serve(listener, metrics.clone(), process.shutdown.clone()));
         }
+        let pushing = config.log.as_ref().map(|sealer| {
+            let push = metrics::Push::new(sealer, metrics.clone(), process.identity.clone());
+            tokio::spawn(push.run(config.metrics.every, process.shutdown.clone()))
+        });
         let about = grpc::router(&process, listening.into_iter().collect(), config.is_production());
         let internal = tokio::spawn({
             let shutdown = process.shutdown.clone();
@@ -135,6 +140,9 @@ impl Role for Proxy {
         let served = clients_until_stop(config, clients, metrics, process).await;
         shutdown.fire();
         internal.await??;
+        if let Some(pushing) = pushing {
+            pushing.await?;
+        }
         served
     }
 }
@@ -162,7 +170,7 @@ async fn clients_until_stop(
     let attestation = match &tls {
         Tls::Off => None,
         Tls::On(current) => {
-            let owner = Arc::new(Owner::new(&config.skr));
+            let owner = Arc::new(Owner::new(config.skr.as_ref()));
             let author = Author::new(identity, &config, config.tls.name(), owner.clone());
             let manifest = author.publish().await;
             let publication = Publication::keep(
@@ -179,7 +187,7 @@ async fn clients_until_stop(
     };
     let ledger = Arc::new(state.ledger);
     let hostname = reached_at(&config, listener.local_addr()?.port());
-    let settings = Arc::new(Settings::new(config.settings));
+    let settings = Arc::new(Settings::open(config.settings, &state.store).await?);
     let parts = admin::Parts {
         keys: keys.clone(),
         ledger: ledger.clone(),
@@ -199,8 +207,8 @@ async fn clients_until_stop(
         force_https: config.force_https,
     };
     let router = Arc::new(router);
-    if let Origin::Sealed = config.secrets {
-        let (of, renewed) = (Sealed::of(&config.skr), router.clone());
+    if let Origin::Sealed(skr) = &config.secrets {
+        let (of, renewed) = (Sealed::of(skr), router.clone());
         let take = move |newer: &Secrets| renewed.renew(newer);
         tokio::spawn(of.follow(secrets.version(), shutdown.clone(), take));
     }
@@ -232,7 +240,7 @@ impl State {
                 Store::open(path.clone(), config.state.key.clone(), now).await?
             }
             store::Place::Memory => {
-                lifecycle!("usage and keys are kept in memory and end with the process");
+                lifecycle!("usage, keys and settings are kept in memory and end with the process");
                 Store::in_memory(now)?
             }
         };
@@ -254,9 +262,9 @@ async fn secrets(
 ) -> Result<Option<Arc<Secrets>>, SecretsError> {
     match &config.secrets {
         Origin::Environment(secrets) => Ok(Some(secrets.clone())),
-        Origin::Sealed => {
+        Origin::Sealed(skr) => {
             lifecycle!("waiting for the sealed secrets");
-            let sealed = Sealed::of(&config.skr);
+            let sealed = Sealed::of(skr);
             tokio::select! {
                 secrets = sealed.first() => Ok(Some(Arc::new(secrets?))),
                 () = shutdown.fired() => Ok(None),
@@ -287,10 +295,10 @@ async fn certificate(
         TlsMode::Files { certificate, key } => {
             Ok(Some(Tls::On(Current::fixed(Leaf::from_files(certificate, key)?))))
         }
-        TlsMode::Released { chain } => {
+        TlsMode::Released { chain, skr } => {
             lifecycle!("waiting for skr-sidecar");
             tokio::select! {
-                current = tls::released::follow(&config.skr, chain.clone()) => {
+                current = tls::released::follow(skr, chain.clone()) => {
                     Ok(Some(Tls::On(current?)))
                 }
                 () = shutdown.fired() => Ok(None),

@@ -82,7 +82,7 @@ impl Author {
         let log = config.log.as_ref();
         let roles = [
             ("attest-sidecar", Some(&config.attest)),
-            ("skr-sidecar", Some(&config.skr)),
+            ("skr-sidecar", config.skr.as_ref()),
             ("log-sealer", log),
         ];
         Self {

@@ -53,16 +53,19 @@ enum Known {
 
 /// The owner, as far as the proxy is concerned.
 pub(crate) struct Owner {
-    skr: SkrClient<Channel>,
+    /// `None`: there is no `skr-sidecar`, so no owner.
+    skr: Option<SkrClient<Channel>>,
     known: Mutex<(Known, bool)>,
     words: Mutex<VecDeque<(Statement, Word)>>,
 }
 
 impl Owner {
-    pub(crate) fn new(skr: &Local) -> Self {
+    /// Of the `skr-sidecar` at that address.
+    pub(crate) fn new(skr: Option<&Local>) -> Self {
+        let known = if skr.is_some() { Known::Nothing } else { Known::NoOwner };
         Self {
-            skr: SkrClient::new(service::grpc::channel(skr)),
-            known: Mutex::new((Known::Nothing, true)),
+            skr: skr.map(|skr| SkrClient::new(service::grpc::channel(skr))),
+            known: Mutex::new((known, true)),
             words: Mutex::default(),
         }
     }
@@ -75,13 +78,15 @@ impl Owner {
             }
         };
         if tokio::time::timeout(patience, known).await.is_err() {
-            tracing::warn!("the owner's key is not there; the first proofs go out without it");
+            tracing::warn!(
+                "the owner's key is not there; the first proofs go out without it. If there is no skr-sidecar, set SKR_SIDECAR=off"
+            );
         }
     }
 
     /// The owner's public key, as the manifest has it.
     pub(crate) async fn key(&self) -> Option<String> {
-        let mut skr = self.skr.clone();
+        let mut skr = self.skr.clone()?;
         let asked = tokio::time::timeout(PATIENCE, skr.get_owner_key(GetOwnerKeyRequest {})).await;
         let answer = match asked {
             Ok(Ok(reply)) => read(&reply.into_inner().spki),
@@ -153,7 +158,7 @@ impl Owner {
     }
 
     async fn sign(&self, (report_data, manifest_sha256): Statement) -> Option<OwnerSignature> {
-        let mut skr = self.skr.clone();
+        let mut skr = self.skr.clone()?;
         let request = SignEvidenceRequest {
             report_data: report_data.to_vec(),
             manifest_sha256: manifest_sha256.to_vec(),
@@ -190,7 +195,7 @@ mod tests {
     use super::*;
 
     fn owner() -> Owner {
-        Owner::new(&"unix:/nowhere/at/all.sock".parse().unwrap())
+        Owner::new(Some(&"unix:/nowhere/at/all.sock".parse().unwrap()))
     }
 
     #[tokio::test]
@@ -206,6 +211,13 @@ mod tests {
         }
         assert!(!Arc::ptr_eq(&word, &owner.entry(one)), "old ones make room");
         assert_eq!(owner.words.lock().unwrap().len(), BATCHES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_skr_sidecar_nothing_is_waited_for() {
+        let (none, begin) = (Owner::new(None), tokio::time::Instant::now());
+        none.first(Duration::from_secs(20)).await;
+        assert_eq!((none.key().await, begin.elapsed()), (None, Duration::ZERO));
     }
 
     #[tokio::test]

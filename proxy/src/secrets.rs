@@ -71,8 +71,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where the secrets come from.
 pub(crate) enum Origin {
-    /// `skr-sidecar`.
-    Sealed,
+    /// The `skr-sidecar` at that address.
+    Sealed(Local),
     /// The environment, as it was at the start.
     Environment(Arc<Secrets>),
 }
@@ -128,7 +128,7 @@ impl FromStr for Mode {
 
 impl Origin {
     /// Reads the variables.
-    pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
+    pub(crate) fn read(env: &mut Reader<'_>, skr: Option<&Local>) -> Option<Self> {
         let mode = env.parse::<Mode>(MODE);
         let mut values = BTreeMap::new();
         for name in NAMES {
@@ -143,7 +143,13 @@ impl Origin {
             env.refuse(UPSTREAM_KEY, &"must be visible ASCII characters");
         }
         match mode? {
-            Mode::Sealed => Some(Self::Sealed),
+            Mode::Sealed => match skr {
+                Some(skr) => Some(Self::Sealed(skr.clone())),
+                None => {
+                    env.refuse(MODE, &"sealed needs skr-sidecar: set SKR_SIDECAR");
+                    None
+                }
+            },
             Mode::Environment => Some(Self::Environment(Arc::new(secrets))),
         }
     }

@@ -1,28 +1,29 @@
 //! Rate limits: the numbers of the environment, and over them those that the admin pages changed.
 //!
-//! They are kept in the file that today's users have (`proxy.md` part 1.5), read again when it changes. Where the folder of
-//! that file does not exist, they are kept in memory. Must not know how anything is counted.
+//! They are kept in the file that today's users have (`proxy.md` part 1.5). Where the folder of that file does not exist,
+//! they are kept in the database. Must not know how anything is counted.
+
+mod file;
+mod stored;
 
 use std::fmt::{self, Display};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use service::env::{Class, Reader, Var};
-use service::plain_file;
 
-use crate::small_file::{self, FileState};
+use crate::store::{Store, StoreError};
+
+use file::InFile;
+use stored::Stored;
 
 /// The most requests of a limit.
 pub(crate) const MOST_REQUESTS: u64 = 1_000_000_000;
 
 /// The longest window, in seconds: a day.
 pub(crate) const LONGEST_WINDOW: u64 = 86_400;
-
-/// The longest file.
-const MAX_LENGTH: u64 = 1024 * 1024;
 
 /// Requests of all keys.
 pub(crate) const REQUESTS_VAR: Var = var(
@@ -49,7 +50,7 @@ pub(crate) const IP_WINDOW_VAR: Var =
 pub(crate) const FILE_VAR: Var = var(
     "SETTINGS_FILE",
     "/app/secrets/settings.json",
-    "Rate limits that the admin pages changed, over those of the environment, read again when it changes. It may be absent. Whoever can write it can lift the limits: let it lie where the host cannot. Where its folder does not exist, what the admin pages change ends with the process.",
+    "Rate limits that the admin pages changed, over those of the environment, read again when it changes. It may be absent. Whoever can write it can lift the limits: let it lie where the host cannot. Where its folder does not exist, what the admin pages change is kept in the database (PROXY_STATE).",
 );
 
 const fn var(name: &'static str, default: &'static str, help: &'static str) -> Var {
@@ -109,6 +110,9 @@ pub(crate) enum SettingsError {
     /// The disk's fault, most likely.
     #[error("the settings file cannot be written")]
     Unwritable(#[source] std::io::Error),
+    /// So is this.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Numbers {
@@ -129,12 +133,12 @@ impl Numbers {
         [self.requests, self.window.as_secs(), self.ip_requests, self.ip_window.as_secs()]
     }
 
-    /// With what the file says instead, and the names of what it says that cannot be used.
-    fn over(&self, file: &Map<String, Value>) -> (Self, Vec<&'static str>) {
+    /// With what was changed instead, and the names of what of it cannot be used.
+    fn over(&self, changed: &Map<String, Value>) -> (Self, Vec<&'static str>) {
         let mut wrong = Vec::new();
         let mut values = self.values();
         for (member, value) in MEMBERS.into_iter().zip(&mut values) {
-            match file.get(member.name) {
+            match changed.get(member.name) {
                 None | Some(Value::Null) => {}
                 Some(said) => match said.as_u64().map(|said| member.check(said)) {
                     Some(Ok(said)) => *value = said,
@@ -172,188 +176,76 @@ impl Origin {
 }
 
 /// The numbers that hold now.
-pub(crate) struct Settings {
-    defaults: Numbers,
-    place: Place,
-}
+pub(crate) struct Settings(Place);
 
+/// Where they are kept.
 enum Place {
-    File {
-        path: PathBuf,
-        loaded: RwLock<Loaded>,
-        /// Held while the file is changed.
-        changing: Mutex<()>,
-    },
-    Memory(RwLock<Numbers>),
-}
-
-/// The file's numbers, and which state of the file they are of.
-struct Loaded {
-    state: Option<FileState>,
-    numbers: Numbers,
+    File(Arc<InFile>),
+    Database(Stored),
+    #[cfg(test)]
+    Nowhere(Numbers),
 }
 
 impl Settings {
-    /// In the file, if there can be one.
-    pub(crate) fn new(origin: Origin) -> Self {
+    /// In the file, if there can be one, and else in the database.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub(crate) async fn open(origin: Origin, store: &Store) -> Result<Self, StoreError> {
         let Origin { defaults, file } = origin;
         let can_be = file.parent().is_some_and(Path::is_dir);
-        let place = if can_be {
-            let loaded = RwLock::new(Loaded { state: None, numbers: defaults });
-            Place::File { path: file, loaded, changing: Mutex::default() }
+        Ok(Self(if can_be {
+            Place::File(Arc::new(InFile::new(file, defaults)))
         } else {
-            Place::Memory(RwLock::new(defaults))
-        };
-        Self { defaults, place }
+            Place::Database(Stored::open(store.clone(), defaults).await?)
+        }))
     }
 
-    /// In memory, and at first these.
+    /// Always these.
     #[cfg(test)]
     pub(crate) fn fixed(numbers: Numbers) -> Self {
-        Self { defaults: numbers, place: Place::Memory(RwLock::new(numbers)) }
+        Self(Place::Nowhere(numbers))
     }
 
     /// The numbers as they are now.
     pub(crate) fn current(&self) -> Numbers {
-        match &self.place {
-            Place::Memory(numbers) => *numbers.read().unwrap_or_else(PoisonError::into_inner),
-            Place::File { path, loaded, .. } => {
-                let state = FileState::of(path);
-                {
-                    let loaded = loaded.read().unwrap_or_else(PoisonError::into_inner);
-                    if loaded.state == state {
-                        return loaded.numbers;
-                    }
-                }
-                let mut loaded = loaded.write().unwrap_or_else(PoisonError::into_inner);
-                if loaded.state != state {
-                    let numbers = state.as_ref().map(|_| self.read(path));
-                    *loaded = Loaded { state, numbers: numbers.unwrap_or(self.defaults) };
-                }
-                loaded.numbers
-            }
+        match &self.0 {
+            Place::File(file) => file.current(),
+            Place::Database(stored) => stored.current(),
+            #[cfg(test)]
+            Place::Nowhere(numbers) => *numbers,
         }
     }
 
-    /// The file's numbers. What cannot be used of it gives way to the environment, and is said once.
-    fn read(&self, path: &Path) -> Numbers {
-        match document(path) {
-            Ok(Some(document)) => {
-                let (numbers, wrong) = self.defaults.over(&document);
-                if !wrong.is_empty() {
-                    let members = wrong.join(", ");
-                    tracing::error!(
-                        members,
-                        "settings of the file cannot be used; those of the environment hold"
-                    );
-                }
-                numbers
-            }
-            Ok(None) | Err(_) => {
-                tracing::error!(
-                    "the settings file cannot be used; the environment's settings hold"
-                );
-                self.defaults
-            }
-        }
-    }
-
-    /// Changes them for good. What else stands in the file stays. Waits for the disk.
+    /// Changes them for good. They are on the disk, and hold, when this returns.
     ///
     /// # Errors
     ///
     /// [`SettingsError`]; nothing is changed then.
-    pub(crate) fn change(&self, numbers: Numbers) -> Result<(), SettingsError> {
+    pub(crate) async fn change(&self, numbers: Numbers) -> Result<(), SettingsError> {
         // Whoever made it may not have come by `new`.
         let numbers = Numbers::new(numbers.values())?;
-        match &self.place {
-            Place::Memory(held) => {
-                *held.write().unwrap_or_else(PoisonError::into_inner) = numbers;
+        match &self.0 {
+            Place::File(file) => {
+                let file = file.clone();
+                let changed = tokio::task::spawn_blocking(move || file.change(numbers)).await;
+                changed.map_err(|error| SettingsError::Unwritable(error.into()))??;
             }
-            Place::File { path, changing, .. } => {
-                let _held = changing.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut document = match document(path) {
-                    Ok(document) => document.ok_or(SettingsError::Unusable)?,
-                    Err(error) if error.kind() == ErrorKind::NotFound => Map::new(),
-                    Err(error) => return Err(SettingsError::Unwritable(error)),
-                };
-                for (member, value) in MEMBERS.into_iter().zip(numbers.values()) {
-                    document.insert(member.name.to_owned(), value.into());
-                }
-                let text = serde_json::to_vec_pretty(&document);
-                let text = text.map_err(|error| SettingsError::Unwritable(error.into()))?;
-                small_file::replace(path, &text).map_err(SettingsError::Unwritable)?;
-            }
+            Place::Database(stored) => stored.change(numbers).await?,
+            #[cfg(test)]
+            Place::Nowhere(_) => {}
         }
         tracing::info!(?numbers, "the rate limits were changed");
         Ok(())
     }
 }
 
-/// The file's object; `None` if it is something else.
-fn document(path: &Path) -> std::io::Result<Option<Map<String, Value>>> {
-    let content = plain_file::read(path, MAX_LENGTH)?;
-    Ok(serde_json::from_slice(&content).ok())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
 
     const DEFAULTS: [u64; 4] = [100, 60, 1000, 60];
-
-    fn at(file: PathBuf) -> Settings {
-        Settings::new(Origin { defaults: Numbers::new(DEFAULTS).unwrap(), file })
-    }
-
-    #[test]
-    fn case_44_45_the_file_goes_before_the_environment_where_it_can_be_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("settings.json");
-        let settings = at(file.clone());
-        assert_eq!(settings.current().values(), DEFAULTS);
-        for (text, values) in [
-            (r#"{"rate_limit_requests":1}"#, [1, 60, 1000, 60]),
-            (r#"{"rate_limit_requests":7,"ip_rate_limit_window":9}"#, [7, 60, 1000, 9]),
-            (r#"{"rate_limit_requests":"5"}"#, DEFAULTS),
-            (r#"{"rate_limit_requests":-1,"rate_limit_window":0}"#, DEFAULTS),
-            (r#"{"rate_limit_requests":1e99,"rate_limit_window":86401}"#, DEFAULTS),
-            (r#"{"rate_limit_requests":[],"ip_rate_limit_requests":2}"#, [100, 60, 2, 60]),
-            ("[1]", DEFAULTS),
-            ("{", DEFAULTS),
-            ("", DEFAULTS),
-            ("\"text\"", DEFAULTS),
-        ] {
-            std::fs::write(folder.path().join("next"), text).unwrap();
-            std::fs::rename(folder.path().join("next"), &file).unwrap();
-            assert_eq!(settings.current().values(), values, "{text}");
-        }
-        std::fs::remove_file(&file).unwrap();
-        assert_eq!(settings.current().values(), DEFAULTS);
-    }
-
-    #[test]
-    fn case_105_112_a_change_is_whole_private_and_keeps_what_it_does_not_know() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("settings.json");
-        std::fs::write(&file, r#"{"theme":{"dark":true},"rate_limit_requests":3}"#).unwrap();
-        let settings = at(file.clone());
-        settings.change(Numbers::new([5, 6, 7, 8]).unwrap()).unwrap();
-        assert_eq!(settings.current().values(), [5, 6, 7, 8]);
-        let text = std::fs::read(&file).unwrap();
-        let document: Value = serde_json::from_slice(&text).unwrap();
-        assert_eq!(document["theme"]["dark"], true);
-        assert_eq!(document["ip_rate_limit_window"], 8);
-        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
-
-        std::fs::write(&file, "[]").unwrap();
-        let refused = settings.change(Numbers::new([5, 6, 7, 8]).unwrap());
-        assert!(matches!(refused, Err(SettingsError::Unusable)));
-        assert_eq!(std::fs::read(&file).unwrap(), b"[]");
-    }
 
     #[test]
     fn case_108_numbers_that_would_stop_everybody_are_refused() {
@@ -371,10 +263,23 @@ mod tests {
         assert!(Numbers::new([MOST_REQUESTS, LONGEST_WINDOW, 1, 1]).is_ok());
     }
 
-    #[test]
-    fn without_a_folder_they_are_kept_in_memory() {
-        let settings = at("/nowhere/settings.json".into());
-        settings.change(Numbers::new([5, 6, 7, 8]).unwrap()).unwrap();
+    /// Where there can be no file, the database keeps them, for whoever opens it next.
+    #[tokio::test]
+    async fn without_a_folder_they_are_kept_in_the_database() {
+        let origin = || Origin {
+            defaults: Numbers::new(DEFAULTS).unwrap(),
+            file: "/nowhere/settings.json".into(),
+        };
+        let store = Store::in_memory(0).unwrap();
+        let settings = Settings::open(origin(), &store).await.unwrap();
+        assert_eq!(settings.current().values(), DEFAULTS);
+        settings.change(Numbers::new([5, 6, 7, 8]).unwrap()).await.unwrap();
         assert_eq!(settings.current().values(), [5, 6, 7, 8]);
+        let again = Settings::open(origin(), &store).await.unwrap();
+        assert_eq!(again.current().values(), [5, 6, 7, 8]);
+        store.close().await;
+        let refused = settings.change(Numbers::new([1, 1, 1, 1]).unwrap()).await;
+        assert!(matches!(refused, Err(SettingsError::Store(_))));
+        assert_eq!(settings.current().values(), [5, 6, 7, 8], "nothing is changed then");
     }
 }

@@ -85,6 +85,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("ATTEST_MAA_HOSTS", "the configured instance is enough"),
     ("SKR_WRAP_KEYS", "nothing is wrapped in this group"),
+    ("PROXY_METRICS_SECONDS", "once a minute is enough"),
     ("PROXY_PRICES_FILE", "the list that is built in"),
     ("PROXY_STATE", "the template mounts no volume that outlives the group"),
     ("PROXY_STATE_KEY", "as PROXY_STATE; with it, the key is a released one"),

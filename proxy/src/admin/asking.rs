@@ -14,12 +14,14 @@ use crate::asked::Asked;
 use crate::connection::Connection;
 
 /// The name of the cookie that holds a session's token.
-pub(super) const COOKIE_NAME: &str = "admin_session";
+pub(crate) const COOKIE_NAME: &str = "admin_session";
 
 /// A request without its body.
 pub(super) struct Asking<'a> {
     /// HEAD counts as GET.
     pub(super) method: Method,
+    /// Whether it was HEAD: nobody sees the page, so that what is shown once is not used up (RFC 9110, 9.2.1).
+    pub(super) is_head: bool,
     /// As it was sent.
     pub(super) path: &'a str,
     pub(super) query: Form,
@@ -39,10 +41,12 @@ pub(super) struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     pub(super) fn new(connection: &Connection, parts: &'a Parts) -> Self {
-        let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
+        let is_head = parts.method == Method::HEAD;
+        let method = if is_head { Method::GET } else { parts.method.clone() };
         let (asked, has_channel) = (parts.extensions.get::<Asked>(), connection.channel.is_some());
         Self {
             method,
+            is_head,
             path: parts.uri.path(),
             query: Form::urlencoded(parts.uri.query().unwrap_or_default().as_bytes()),
             headers: &parts.headers,
@@ -81,7 +85,7 @@ impl<'a> Asking<'a> {
 
     /// Refuses what a page of another site made.
     pub(super) fn is_of_our_site(&self) -> Result<(), AdminError> {
-        if same_site::is_ours(self.headers, self.host) {
+        if same_site::is_ours(self.headers, self.host, self.encrypted) {
             Ok(())
         } else {
             Err(AdminError::OtherSite)

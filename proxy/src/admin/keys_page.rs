@@ -80,7 +80,8 @@ pub(super) fn name(key: &ApiKey) -> &str {
 
 /// The page. A key that was just made is on it once.
 pub(super) fn page(admin: &Admin, asking: &Asking<'_>, session: &Open) -> Response<Body> {
-    let shown = asking.query.get("show_key").and_then(|id| {
+    let asked = asking.query.get("show_key").filter(|_| !asking.is_head);
+    let shown = asked.and_then(|id| {
         let text = admin.reveals.take(id, session.id, asking.now)?;
         Some((id.to_owned(), text))
     });

@@ -136,6 +136,9 @@ pub(super) async fn logout(
     asking: &Asking<'_>,
     body: Incoming,
 ) -> Result<Response<Body>, AdminError> {
+    if asking.is_head {
+        return Ok(respond::redirect("/admin/login"));
+    }
     if let Some(session) = admin.session(asking) {
         if asking.method == Method::POST {
             admin.form(asking, &session, body).await?;

@@ -59,6 +59,7 @@ use crate::publication::Publication;
 use crate::secrets::Secrets;
 use crate::settings::{Numbers, Settings};
 
+pub(crate) use self::asking::COOKIE_NAME;
 pub(crate) use self::error::AdminError;
 
 /// A page: a method, a path, what it is.
@@ -278,9 +279,7 @@ impl Admin {
 
     /// Takes other rate limits, once they are on the disk.
     async fn change_limits(&self, numbers: Numbers) -> Result<(), AdminError> {
-        let settings = self.parts.settings.clone();
-        let changed = tokio::task::spawn_blocking(move || settings.change(numbers)).await;
-        Ok(changed.map_err(|_| AdminError::NotSaved)??)
+        Ok(self.parts.settings.change(numbers).await?)
     }
 
     fn record(&self, action: Action, session: &Open, key_id: &str, fields: &str) {
@@ -294,7 +293,7 @@ impl Admin {
     pub(crate) fn for_tests(keys: Arc<Keys>, ledger: Arc<Ledger>, settings: Arc<Settings>) -> Self {
         let env = service::env::Environment::default();
         let mut reader = service::env::Reader::new(&env, crate::VARS);
-        let secrets = crate::secrets::Origin::read(&mut reader);
+        let secrets = crate::secrets::Origin::read(&mut reader, None);
         let Some(crate::secrets::Origin::Environment(secrets)) = secrets else {
             panic!("secrets are read from an empty environment");
         };

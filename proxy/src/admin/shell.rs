@@ -27,7 +27,7 @@ impl<'a> Shell<'a> {
         session: &Open,
         active: &'static str,
     ) -> Self {
-        let said = admin.sessions.said(session.id);
+        let said = if asking.is_head { None } else { admin.sessions.said(session.id) };
         let whom = For::Session(session.id);
         Self { admin, asking, whom, is_open: true, active, up: asking.up(), said }
     }

@@ -12,6 +12,7 @@ use service::clock::unix_now;
 use service::plain_file;
 
 use super::CliError;
+use super::printable::{printable, printable_json};
 use crate::config::Config;
 use crate::keys::{ApiKey, Change, Made, New, Rotation};
 use crate::ledger::{date_of, day_of};
@@ -232,7 +233,7 @@ pub(super) async fn run(
         }
         Command::Export => {
             let document = keys.export().await?;
-            writeln!(out, "{document:#}")?;
+            writeln!(out, "{}", printable_json(&format!("{document:#}")))?;
         }
     }
     if let Some(store) = store {
@@ -260,9 +261,9 @@ fn change(asked: Set, now: u64) -> (String, Change) {
 
 /// The key itself is written to the terminal here, and nowhere else.
 fn show(made: &Made, out: &mut impl Write) -> std::io::Result<()> {
-    writeln!(out, "  Key ID:      {}", made.key.id)?;
+    writeln!(out, "  Key ID:      {}", printable(&made.key.id))?;
     writeln!(out, "  API Key:     {}", made.text.as_str())?;
-    writeln!(out, "  Description: {}", made.key.description)?;
+    writeln!(out, "  Description: {}", printable(&made.key.description))?;
     writeln!(out, "  Expires:     {}", day(made.key.expires_at))?;
     writeln!(out, "Save the key now: it is not shown again.")
 }
@@ -277,14 +278,12 @@ fn line(key: &ApiKey, now: u64, out: &mut impl Write) -> std::io::Result<()> {
     };
     let limit = key.rate_limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
     let expires = day(key.expires_at);
-    // A terminal must not act on what somebody wrote into a file.
-    let description: String =
-        key.description.chars().map(|one| if one.is_control() { '?' } else { one }).collect();
     writeln!(
         out,
-        "{:<24} {status:<8} {:<10} {expires:<10} {limit:>8}  {description}",
-        key.id,
-        day(key.created_at)
+        "{:<24} {status:<8} {:<10} {expires:<10} {limit:>8}  {}",
+        printable(&key.id),
+        day(key.created_at),
+        printable(&key.description)
     )
 }
 

@@ -4,6 +4,7 @@
 //! Must not know how a key is changed or usage is kept: it asks the parts that do, and prints.
 
 mod keys;
+mod printable;
 mod state;
 mod usage;
 

@@ -30,8 +30,8 @@ pub(crate) use summary::{Range, Summary, Totals};
 use sums::Sums;
 use writer::Writer;
 
-/// What was answered longer ago than this is on the disk, unless the disk refuses it: a batch every 100 ms, and the time
-/// that a commit takes.
+/// What was answered longer ago than this is on the disk, unless the disk refuses it or takes long: a batch every 100 ms,
+/// and the time that a commit takes.
 pub(crate) const BOUND: Duration = Duration::from_secs(1);
 
 /// How often disk and memory are compared until they are at the same batch, and the pause between: longer than a commit.

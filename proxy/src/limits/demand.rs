@@ -9,8 +9,8 @@ use crate::endpoint::Endpoint;
 use crate::money::Money;
 use crate::usage::Usage;
 
-/// Tokens of an answer. Most are shorter.
-const ANSWER: u64 = 1024;
+/// Tokens of an answer whose length the request does not say. Most are shorter.
+const ANSWER: u32 = 4096;
 
 /// Bytes of a request for each token of it: what English text has.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -25,11 +25,18 @@ const UNKNOWN_LENGTH: u64 = 64 * 1024;
 /// Bytes of audio for each millisecond: 128 kbit/s.
 const AUDIO_BYTES_PER_MILLISECOND: u64 = 16;
 
-/// What a call will use, as nearly as its head tells.
+/// The most money that is set aside for one call: sums of it never come to an end.
+const MOST_MONEY: Money = Money::from_nanos(1_000_000_000_000_000);
+
+/// What a call will use, as nearly as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
-    /// Tokens.
-    pub(crate) tokens: u64,
+    /// Tokens of the prompt.
+    prompt: u64,
+    /// Tokens of the answer, or of all of them.
+    answer: u64,
+    /// Whether there will be an answer that has tokens.
+    is_answered: bool,
     /// Bytes of audio.
     audio: u64,
     /// Money.
@@ -40,10 +47,17 @@ pub(crate) struct Demand {
 
 impl Demand {
     /// Of a request that never reaches the upstream.
-    pub(crate) const NOTHING: Self =
-        Self { tokens: 0, audio: 0, money: Money::ZERO, is_paid: false };
+    pub(crate) const NOTHING: Self = Self {
+        prompt: 0,
+        answer: 0,
+        is_answered: false,
+        audio: 0,
+        money: Money::ZERO,
+        is_paid: false,
+    };
 
-    /// Of a request to the upstream. Its money is another's to say: [`Demand::priced`].
+    /// Of a request to the upstream, as far as its head tells: [`Demand::answering`] is for what its body says. Its money is
+    /// another's to say: [`Demand::priced`].
     pub(crate) fn of(endpoint: Endpoint, method: &Method, headers: &HeaderMap) -> Self {
         let paid = Self { is_paid: true, ..Self::NOTHING };
         if endpoint == Endpoint::Other && matches!(*method, Method::GET | Method::HEAD) {
@@ -51,30 +65,41 @@ impl Demand {
         }
         let length =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let length = length.unwrap_or(UNKNOWN_LENGTH);
+        let length: u64 = length.unwrap_or(UNKNOWN_LENGTH);
+        let prompt = length.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS);
         match endpoint {
             Endpoint::Transcriptions | Endpoint::Translations => {
-                Self { tokens: ANSWER, audio: length, ..paid }
+                Self { is_answered: true, audio: length, ..paid }
             }
+            Endpoint::Embeddings => Self { prompt, ..paid },
             Endpoint::Chat
             | Endpoint::Completions
-            | Endpoint::Embeddings
             | Endpoint::Responses
             | Endpoint::Messages
-            | Endpoint::Other => {
-                let tokens = (length / BYTES_PER_TOKEN).min(MOST_TOKENS) + ANSWER;
-                Self { tokens, ..paid }
-            }
+            | Endpoint::Other => Self { is_answered: true, prompt, ..paid },
         }
+    }
+
+    /// The same, with so many answers, each of so many tokens at most; `None`: that is not said.
+    pub(crate) fn answering(self, tokens: Option<u32>, answers: u32) -> Self {
+        if !self.is_answered {
+            return self;
+        }
+        let answer = u64::from(tokens.unwrap_or(ANSWER)) * u64::from(answers);
+        Self { answer, ..self }
+    }
+
+    /// All its tokens.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.prompt.saturating_add(self.answer)
     }
 
     /// As usage, to be priced.
     pub(crate) fn usage(&self) -> Usage {
-        let completion = self.tokens.min(ANSWER);
         Usage {
-            prompt: self.tokens - completion,
-            completion,
-            total: self.tokens,
+            prompt: self.prompt,
+            completion: self.answer,
+            total: self.tokens(),
             audio_bytes: self.audio,
             audio_milliseconds: self.audio / AUDIO_BYTES_PER_MILLISECOND,
             ..Usage::default()
@@ -83,14 +108,14 @@ impl Demand {
 
     /// The same, with so much money to be set aside.
     pub(crate) fn priced(self, money: Money) -> Self {
-        Self { money, ..self }
+        Self { money: money.min(MOST_MONEY), ..self }
     }
 
     /// Of so many tokens, at a billionth of a euro each.
     #[cfg(test)]
     pub(super) fn of_tokens(tokens: u64) -> Self {
         let money = Money::from_nanos(i64::try_from(tokens).unwrap());
-        Self { tokens, money, audio: 0, is_paid: true }
+        Self { prompt: tokens, money, is_paid: true, ..Self::NOTHING }
     }
 }
 
@@ -98,25 +123,44 @@ impl Demand {
 mod tests {
     use super::*;
 
-    fn of(endpoint: Endpoint, method: &Method, length: Option<&str>) -> (u64, u64, bool) {
+    fn of(endpoint: Endpoint, method: &Method, length: Option<&str>) -> Demand {
         let headers = length.map(|length| (CONTENT_LENGTH, length.parse().unwrap()));
-        let demand = Demand::of(endpoint, method, &headers.into_iter().collect());
-        let usage = demand.usage();
-        assert_eq!(usage.prompt + usage.completion, demand.tokens);
-        (demand.tokens, usage.audio_bytes, demand.is_paid)
+        Demand::of(endpoint, method, &headers.into_iter().collect())
     }
 
     #[test]
-    fn the_body_and_an_answer_are_set_aside() {
+    fn a_head_tells_the_prompt_and_the_audio() {
+        let told = |endpoint, method, length| {
+            let demand = of(endpoint, &method, length);
+            (demand.tokens(), demand.usage().audio_bytes, demand.is_paid)
+        };
         let post = Method::POST;
-        assert_eq!(of(Endpoint::Chat, &post, Some("4000")), (2024, 0, true));
-        assert_eq!(of(Endpoint::Chat, &post, None), (17_408, 0, true));
-        let most = 131_072 + 1024;
+        assert_eq!(told(Endpoint::Chat, post.clone(), Some("4001")), (1001, 0, true));
+        assert_eq!(told(Endpoint::Chat, post.clone(), None), (16_384, 0, true));
         for length in ["50000000", "18446744073709551615"] {
-            assert_eq!(of(Endpoint::Chat, &post, Some(length)).0, most);
+            assert_eq!(told(Endpoint::Chat, post.clone(), Some(length)).0, MOST_TOKENS);
         }
-        assert_eq!(of(Endpoint::Transcriptions, &post, Some("1048576")), (1024, 1_048_576, true));
-        assert_eq!(of(Endpoint::Other, &post, Some("0")), (1024, 0, true));
-        assert_eq!(of(Endpoint::Other, &Method::GET, None), (0, 0, true));
+        let mebibyte = Some("1048576");
+        assert_eq!(told(Endpoint::Transcriptions, post.clone(), mebibyte), (0, 1_048_576, true));
+        assert_eq!(told(Endpoint::Other, post, Some("0")), (0, 0, true));
+        assert_eq!(told(Endpoint::Other, Method::GET, None), (0, 0, true));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_added_where_there_is_an_answer() {
+        let answer = |endpoint, method, tokens, answers| {
+            let demand = of(endpoint, &method, Some("0")).answering(tokens, answers);
+            assert_eq!(demand.usage().completion, demand.tokens());
+            demand.tokens()
+        };
+        assert_eq!(answer(Endpoint::Chat, Method::POST, Some(7), 3), 21);
+        assert_eq!(answer(Endpoint::Chat, Method::POST, None, 2), 8192);
+        assert_eq!(answer(Endpoint::Translations, Method::POST, None, 1), 4096);
+        assert_eq!(answer(Endpoint::Embeddings, Method::POST, Some(7), 1), 0);
+        assert_eq!(answer(Endpoint::Other, Method::GET, None, 1), 0);
+        let most = u64::from(u32::MAX) * u64::from(u32::MAX);
+        assert_eq!(answer(Endpoint::Chat, Method::POST, Some(u32::MAX), u32::MAX), most);
+        let dear = Demand::NOTHING.priced(Money::from_nanos(i64::MAX));
+        assert_eq!(dear.money, MOST_MONEY, "so that sums are exact");
     }
 }

@@ -20,8 +20,10 @@ pub(crate) enum Limit {
     Global,
     /// Tokens of one key.
     Tokens,
-    /// Money of one key.
+    /// Money of one key, spent.
     Budget,
+    /// Money of one key, set aside for its calls in flight.
+    BudgetInFlight,
 }
 
 impl Limit {
@@ -32,7 +34,7 @@ impl Limit {
             Self::Key => "key",
             Self::Global => "global",
             Self::Tokens => "tokens",
-            Self::Budget => "budget",
+            Self::Budget | Self::BudgetInFlight => "budget",
         }
     }
 
@@ -42,6 +44,7 @@ impl Limit {
             Self::Address | Self::Key | Self::Global => ("requests", "rate_limit_exceeded"),
             Self::Tokens => ("tokens", "rate_limit_exceeded"),
             Self::Budget => ("insufficient_quota", "insufficient_quota"),
+            Self::BudgetInFlight => ("budget", "rate_limit_exceeded"),
         }
     }
 }
@@ -66,10 +69,15 @@ fn text(what: Limit) -> &'static str {
         Limit::Key => "Per-key rate limit exceeded",
         Limit::Global => "Global rate limit exceeded",
         Limit::Tokens => {
-            "Per-key token rate limit exceeded: wait for the calls in flight and of the last minute, or send shorter ones"
+            "Per-key token rate limit exceeded: wait for the calls in flight and of the last minute, or ask for shorter \
+             answers (max_tokens)"
         }
         Limit::Budget => {
             "The budget of this API key for this calendar month (UTC) is spent: ask whoever issued the key for more"
+        }
+        Limit::BudgetInFlight => {
+            "What is left of this API key's budget is set aside for its calls in flight: wait for them, or ask for \
+             shorter answers (max_tokens)"
         }
     }
 }
@@ -83,6 +91,7 @@ impl Exceeded {
                 Standing { requests: quota, tokens: None }.write(headers);
             }
             Limit::Tokens => quota.write_tokens(headers),
+            Limit::BudgetInFlight => {}
             Limit::Budget => {
                 // OpenAI's clients would ask again at once (openai-python, `_should_retry`).
                 let name = HeaderName::from_static("x-should-retry");

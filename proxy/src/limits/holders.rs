@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::demand::Demand;
 use super::window::{Age, Window};
 use crate::money::Money;
 
@@ -25,6 +26,20 @@ pub(super) struct Doings {
     pub(super) reserved_money: Money,
     /// From when on nothing is counted.
     pub(super) empty_at: Age,
+}
+
+impl Doings {
+    /// For a call that begins.
+    pub(super) fn set_aside(&mut self, demand: Demand) {
+        self.reserved_tokens = self.reserved_tokens.saturating_add(demand.tokens());
+        self.reserved_money += demand.money;
+    }
+
+    /// Of a call that has ended.
+    pub(super) fn give_back(&mut self, demand: Demand) {
+        self.reserved_tokens = self.reserved_tokens.saturating_sub(demand.tokens());
+        self.reserved_money = self.reserved_money - demand.money;
+    }
 }
 
 /// One key.

@@ -2,7 +2,8 @@
 //! spend.
 //!
 //! A request is judged by all limits before any of them counts it, so that one that is refused costs nobody anything. What
-//! a call will use is known at its end only: until then something is set aside for it ([`Demand`]).
+//! a call will use is known at its end only: until then something is set aside for it ([`Demand`]), first by its head and
+//! then by what its body asks for.
 //!
 //! Must not know how requests look, where limits are set, or what a model costs.
 
@@ -116,12 +117,7 @@ impl Limits {
             if let Some(limit) = key.rate_limit {
                 requests(&mut doings.requests, Limit::Key, limit, now, length)?;
             }
-            if let Some(limit) = key.tokens_per_minute {
-                tokens(doings, limit, demand, now)?;
-            }
-            if let (Some(limit), true) = (key.monthly_budget, demand.is_paid) {
-                budget(doings, limit, demand, spending)?;
-            }
+            fits(doings, key, demand, spending, now)?;
         }
         let mut global = locked(&self.global);
         requests(&mut global, Limit::Global, numbers.requests, now, length)?;
@@ -137,12 +133,11 @@ impl Limits {
                 let empty_at = doings.requests.empty_at(length);
                 doings.empty_at = doings.empty_at.max(empty_at);
             }
-            doings.reserved_tokens = doings.reserved_tokens.saturating_add(demand.tokens);
-            doings.reserved_money += demand.money;
+            doings.set_aside(demand);
             standing.tokens = key.tokens_per_minute.map(|limit| token_quota(doings, limit, now));
         }
         drop(doings);
-        Ok(Admitted { limits: self.clone(), holder, demand, used: 0, standing })
+        Ok(Admitted { limits: self.clone(), holder, at: now, demand, used: 0, standing })
     }
 
     /// How a key stands, without counting anything: requests, tokens, and the money that is set aside.
@@ -190,18 +185,35 @@ fn requests(
     Err(Exceeded { what, limit, remaining: 0, wait })
 }
 
-/// Whether a key may use so many tokens more. Calls that run at once never set aside more than the limit together; only
-/// one that is alone may demand more than there is, since it could never be answered otherwise. So the limit is passed
-/// by no more than what calls in flight use beyond what was set aside for them.
+/// Whether a key may use and spend so much more.
+fn fits(
+    doings: &mut Doings,
+    key: &ApiKey,
+    demand: Demand,
+    spending: Spending<impl FnOnce() -> Money>,
+    now: Age,
+) -> Result<(), Exceeded> {
+    if let Some(limit) = key.tokens_per_minute {
+        tokens(doings, limit, demand, now)?;
+    }
+    match key.monthly_budget {
+        Some(limit) if demand.is_paid => budget(doings, limit, demand, spending),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether a key may use so many tokens more. Calls that run at once never set aside more than is left together; only one
+/// that is alone may demand more than that, while there is anything: it could never be answered otherwise. So the limit is
+/// passed by no more than what calls in flight use beyond what was set aside for them, or what one uses that was alone.
 fn tokens(doings: &mut Doings, limit: u64, demand: Demand, now: Age) -> Result<(), Exceeded> {
     let counted = doings.tokens.counted(now, MINUTE);
     let taken = counted.saturating_add(doings.reserved_tokens);
-    if demand.tokens == 0 || limit > 0 && taken == 0 || taken.saturating_add(demand.tokens) <= limit
-    {
+    let is_alone = doings.reserved_tokens == 0 && counted < limit;
+    if demand.tokens() == 0 || is_alone || taken.saturating_add(demand.tokens()) <= limit {
         return Ok(());
     }
-    let room = limit.saturating_sub(demand.tokens).saturating_sub(doings.reserved_tokens);
-    let wait = doings.tokens.until_at_most(room, now, MINUTE);
+    // Nobody knows when the calls in flight end; but before this, not even one that is alone is let through.
+    let wait = doings.tokens.until_at_most(limit.saturating_sub(1), now, MINUTE);
     let wait = if wait.is_zero() { SOON } else { wait };
     Err(Exceeded { what: Limit::Tokens, limit, remaining: limit.saturating_sub(taken), wait })
 }
@@ -217,12 +229,17 @@ fn budget(
     // nothing is overlooked between the two.
     let spent = (spending.spent)();
     let reserved = doings.reserved_money;
-    let is_alone = reserved == Money::ZERO && spent < limit;
-    if is_alone || spent + reserved + demand.money <= limit && spent + reserved < limit {
+    // What sets nothing aside, such as a look at the list of models, waits for nobody.
+    let is_free = demand.money == Money::ZERO || reserved == Money::ZERO;
+    if spent < limit && (is_free || spent + reserved + demand.money <= limit) {
         return Ok(());
     }
-    let wait = if spent < limit { SOON } else { spending.month.left() };
-    Err(Exceeded { what: Limit::Budget, limit: 0, remaining: 0, wait })
+    let (what, wait) = if spent < limit {
+        (Limit::BudgetInFlight, SOON)
+    } else {
+        (Limit::Budget, spending.month.left())
+    };
+    Err(Exceeded { what, limit: 0, remaining: 0, wait })
 }
 
 fn quota(window: &mut Window, limit: u64, now: Age, length: Duration) -> Quota {
@@ -240,6 +257,8 @@ fn token_quota(doings: &mut Doings, limit: u64, now: Age) -> Quota {
 pub(crate) struct Admitted {
     limits: Arc<Limits>,
     holder: Option<Arc<Holder>>,
+    /// When it was counted.
+    at: Age,
     demand: Demand,
     used: u64,
     standing: Standing,
@@ -249,6 +268,33 @@ impl Admitted {
     /// How its key stood when it was let through.
     pub(crate) fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// Sets aside what is known by now that it will use, in the place of what was. If there is no room for that, it was not
+    /// let through, and is not counted.
+    pub(crate) fn set_aside(
+        mut self,
+        key: &ApiKey,
+        demand: Demand,
+        spending: Spending<impl FnOnce() -> Money>,
+    ) -> Result<Self, Exceeded> {
+        let Some(holder) = self.holder.clone() else { return Ok(self) };
+        let now = self.limits.age();
+        let mut doings = holder.lock();
+        doings.give_back(std::mem::replace(&mut self.demand, Demand::NOTHING));
+        if let Err(exceeded) = fits(&mut doings, key, demand, spending, now) {
+            if key.rate_limit.is_some() {
+                doings.requests.take_back(self.at);
+            }
+            drop(doings);
+            locked(&self.limits.global).take_back(self.at);
+            return Err(exceeded);
+        }
+        doings.set_aside(demand);
+        self.demand = demand;
+        self.standing.tokens =
+            key.tokens_per_minute.map(|limit| token_quota(&mut doings, limit, now));
+        Ok(self)
     }
 
     /// It has ended, and used so many tokens. What it cost must be in the ledger by now.
@@ -262,8 +308,7 @@ impl Drop for Admitted {
         let Some(holder) = &self.holder else { return };
         let now = self.limits.age();
         let mut doings = holder.lock();
-        doings.reserved_tokens = doings.reserved_tokens.saturating_sub(self.demand.tokens);
-        doings.reserved_money = doings.reserved_money - self.demand.money;
+        doings.give_back(self.demand);
         if self.standing.tokens.is_some() {
             doings.tokens.add(now, MINUTE, self.used, EXACT_KEY);
             let empty_at = doings.tokens.empty_at(MINUTE);

@@ -132,6 +132,9 @@ fn a_call_that_is_alone_may_demand_more_than_there_is() {
     assert!(admit(&limited).is_err());
     drop(alone);
     assert!(admit(&limited).is_ok());
+    admit(&limited).unwrap().end(9);
+    admit(&limited).expect("while there is anything left").end(1);
+    assert!(admit(&limited).is_err(), "nothing is left");
     let none = ApiKey { tokens_per_minute: Some(0), ..key("none") };
     assert!(admit(&none).is_err(), "but not where there is nothing at all");
 }
@@ -145,14 +148,58 @@ fn a_budget_holds_on_whatever_is_paid() {
     let one = admit(600, 0).unwrap();
     assert!(admit(400, 0).is_ok());
     let refused = admit(401, 0).err().unwrap();
-    assert_eq!((refused.what, refused.wait), (Limit::Budget, SOON), "one in flight is in the way");
+    let (what, wait) = (Limit::BudgetInFlight, SOON);
+    assert_eq!((refused.what, refused.wait), (what, wait), "one in flight is in the way");
     assert!(admit(100, 400).is_err(), "what was spent meanwhile counts");
     drop(one);
-    assert!(admit(100_000, 999).is_ok(), "alone, it may pass the budget once");
+    let alone = admit(100_000, 999).expect("alone, it may pass the budget once");
+    assert!(admit(1, 999).is_err());
+    assert!(admit(0, 999).is_ok(), "what sets nothing aside does not wait for it");
+    drop(alone);
     let refused = admit(0, 1000).err().unwrap();
+    assert_eq!(refused.what, Limit::Budget);
     assert_eq!(refused.wait, Duration::from_secs(1_796_083_200 - 1_795_435_200));
     let free = limits.admit_at(0, &key, &numbers(100), Demand::NOTHING, spending(1000));
     assert!(free.is_ok(), "who has spent all may still ask about the key");
+}
+
+/// What the body asks for takes the place of what the head told.
+#[test]
+fn what_a_request_asks_for_is_set_aside_or_it_is_not_counted() {
+    let limits = Arc::new(Limits::new());
+    let limited = ApiKey {
+        tokens_per_minute: Some(1000),
+        monthly_budget: Some(Money::from_nanos(2000)),
+        rate_limit: Some(10),
+        ..key("k")
+    };
+    let begin = || limits.admit(&limited, &numbers(100), demand(10), spending(0));
+    let admit = || begin().ok().unwrap();
+    let more =
+        |admitted: Admitted, tokens| admitted.set_aside(&limited, demand(tokens), spending(0));
+    let counted = |of: &ApiKey| 100 - limits.standing(of, &numbers(100)).0.requests.remaining;
+    let one = more(admit(), 400).unwrap();
+    assert_eq!(one.standing().tokens.unwrap().remaining, 600);
+    let refused = more(admit(), 700).err().unwrap();
+    assert_eq!((refused.what, refused.remaining, refused.wait), (Limit::Tokens, 600, SOON));
+    assert_eq!(counted(&key("other")), 1, "of all keys");
+    assert_eq!(counted(&limited), 91, "of its own ten");
+    assert_eq!(limits.standing(&limited, &numbers(100)).1, Money::from_nanos(400));
+    let other = more(admit(), 600).unwrap();
+    assert!(begin().is_err(), "all is set aside");
+    drop((one, other));
+
+    // Who asks for more than there is gets it alone; of many that begin at once, the last.
+    let (first, second) = (admit(), admit());
+    assert!(more(first, 5000).is_err());
+    let second = more(second, 5000).unwrap();
+    assert!(begin().is_err());
+    drop(second);
+    let (standing, reserved) = limits.standing(&limited, &numbers(100));
+    assert_eq!((standing.tokens.unwrap().remaining, reserved), (1000, Money::ZERO));
+
+    let free = limits.admit(&key("free"), &numbers(100), demand(1), spending(0)).unwrap();
+    assert!(free.set_aside(&key("free"), demand(1_000_000), spending(0)).is_ok());
 }
 
 #[test]

@@ -66,6 +66,18 @@ impl Window {
         }
     }
 
+    /// Takes one back of what was counted at this time, if it has not left.
+    pub(super) fn take_back(&mut self, at: Age) {
+        let holds = |entry: &Entry| (entry.begin..=entry.end).contains(&at);
+        let Some(place) = self.entries.iter().rposition(holds) else { return };
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        entry.amount = entry.amount.saturating_sub(1);
+        self.counted = self.counted.saturating_sub(1);
+        if entry.amount == 0 {
+            self.entries.remove(place);
+        }
+    }
+
     /// How long until the oldest amount leaves; zero if nothing is counted.
     pub(super) fn until_less(&mut self, now: Age, length: Duration) -> Duration {
         let counted = self.counted(now, length);
@@ -114,6 +126,25 @@ mod tests {
         assert_eq!(window.empty_at(MINUTE), 64 * SECOND);
         assert_eq!(window.counted(64 * SECOND, MINUTE), 0);
         assert_eq!(window.until_less(64 * SECOND, MINUTE), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_counted() {
+        let mut window = Window::default();
+        for n in 0..8 {
+            window.add(n * SECOND, MINUTE, 1, 2);
+        }
+        let length = window.entries.len();
+        window.take_back(0);
+        assert_eq!((window.counted(8 * SECOND, MINUTE), window.entries.len()), (7, length - 1));
+        // This one shares its entry with others.
+        window.take_back(7 * SECOND);
+        assert_eq!((window.counted(8 * SECOND, MINUTE), window.entries.len()), (6, length - 1));
+        window.take_back(20 * SECOND);
+        assert_eq!(window.counted(66 * SECOND, MINUTE), 6, "the others leave when they would have");
+        window.counted(600 * SECOND, MINUTE);
+        window.take_back(7 * SECOND);
+        assert_eq!(window.counted(600 * SECOND, MINUTE), 0, "what has left is not there");
     }
 
     #[test]

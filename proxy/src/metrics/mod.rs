@@ -1,16 +1,17 @@
 //! What is counted for the operator: requests, times, tokens, money, limits, failures. Sums only: no content, no credential,
-//! nobody's address. Aggregated in memory, and written as Prometheus text on a loopback address.
+//! nobody's address. Aggregated in memory, written as Prometheus text on a loopback address, and sent to `log-sealer`.
 //!
 //! Must not know how usage is read or limits are counted.
 
 mod listen;
 mod names;
+mod otlp;
+mod push;
 mod watched;
 
 use std::collections::HashSet;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode};
 use prometheus_client::encoding::text;
@@ -23,14 +24,17 @@ use crate::endpoint::Endpoint;
 use crate::error::Refusal;
 use crate::limits::Limit;
 use crate::money::Money;
+use crate::neighbour::Neighbour;
 use crate::usage::Call;
 
 use names::{Failed, Http, Key, Limited, Model, Operation, Series, Shared, Tokens};
 
 pub(crate) use listen::serve;
+pub(crate) use push::Push;
 
 const LISTEN: &str = "PROXY_METRICS_LISTEN";
 const KEYS: &str = "PROXY_METRICS_KEYS";
+const SECONDS: &str = "PROXY_METRICS_SECONDS";
 
 /// Where they are shown.
 pub(crate) const LISTEN_VAR: Var = Var {
@@ -49,6 +53,17 @@ pub(crate) const KEYS_VAR: Var = Var {
            are used, and of all others together.",
 };
 
+/// How often they are sent.
+pub(crate) const SECONDS_VAR: Var = Var {
+    name: SECONDS,
+    class: Class::Measured,
+    default: Some("60"),
+    help: "Seconds, 1 to 3600, between two times that metrics are sent to LOG_SEALER by OTLP/gRPC, unless that is `off`.",
+};
+
+/// The longest time between two.
+const LONGEST: u64 = 3600;
+
 /// Keys that are told apart.
 const MOST_KEYS: usize = 1000;
 
@@ -61,31 +76,25 @@ const OTHER: &str = "other";
 /// What the environment says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
-    pub(crate) listen: Listen,
+    /// Where they are shown, if they are.
+    pub(crate) listen: Option<Local>,
     pub(crate) with_keys: bool,
-}
-
-/// Where metrics are shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Listen {
-    Off,
-    At(Local),
-}
-
-impl FromStr for Listen {
-    type Err = <Local as FromStr>::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::At) }
-    }
+    /// How often they are sent.
+    pub(crate) every: Duration,
 }
 
 impl Config {
     /// Reads its variables.
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
-        let listen = env.parse(LISTEN);
+        let listen = env.parse::<Neighbour>(LISTEN);
         let with_keys = env.flag(KEYS);
-        Some(Self { listen: listen?, with_keys: with_keys? })
+        let every = env.parse::<u64>(SECONDS);
+        let within = every.filter(|seconds| (1..=LONGEST).contains(seconds));
+        if every.is_some() && within.is_none() {
+            env.refuse(SECONDS, &format!("must be 1 to {LONGEST}"));
+        }
+        let every = Duration::from_secs(within?);
+        Some(Self { listen: listen?.0, with_keys: with_keys?, every })
     }
 }
 
@@ -155,6 +164,11 @@ impl Metrics {
     /// A limit was in the way of a request.
     pub(crate) fn limited(&self, limit: Limit) {
         self.series.limits.get_or_create(&Limited { limit: limit.label() }).inc();
+    }
+
+    /// `log-sealer` did not take them.
+    fn unsent(&self) {
+        self.series.unsent.inc();
     }
 
     /// A client connected. It is gone when what comes back is dropped.
@@ -261,7 +275,7 @@ mod tests {
     use crate::keys::ApiKey;
     use crate::usage::Usage;
 
-    fn call(key: &str, model: Option<&str>) -> Call {
+    pub(super) fn call(key: &str, model: Option<&str>) -> Call {
         let key = ApiKey { id: key.to_owned(), ..ApiKey::default() };
         Call {
             at: 0,

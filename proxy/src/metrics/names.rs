@@ -103,6 +103,7 @@ pub(super) struct Series {
     pub(super) cost: Family<Model, Euros>,
     pub(super) limits: Family<Limited, Counter>,
     pub(super) upstream_errors: Family<Failed, Counter>,
+    pub(super) unsent: Counter,
     pub(super) connections: Gauge,
     pub(super) streams: Gauge,
     pub(super) key_requests: Family<Key, Counter>,
@@ -121,6 +122,7 @@ impl Series {
             cost: Family::default(),
             limits: Family::default(),
             upstream_errors: Family::default(),
+            unsent: Counter::default(),
             connections: Gauge::default(),
             streams: Gauge::default(),
             key_requests: Family::default(),
@@ -160,6 +162,11 @@ impl Series {
             "proxy_upstream_errors",
             "Calls that the upstream did not answer well",
             series.upstream_errors.clone(),
+        );
+        registry.register(
+            "proxy_metrics_unsent",
+            "Times that log-sealer did not take all metrics",
+            series.unsent.clone(),
         );
         registry.register(
             "proxy_connections",

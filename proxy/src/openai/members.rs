@@ -119,6 +119,11 @@ impl<const N: usize> Members<N> {
         self.open.is_some()
     }
 
+    /// Whether the value of this wanted member is being read.
+    pub(crate) fn is_open_at(&self, wanted: usize) -> bool {
+        self.open == Some(wanted)
+    }
+
     pub(crate) fn scanner(&self) -> &Scanner {
         &self.scanner
     }

@@ -14,6 +14,7 @@ mod json;
 mod members;
 mod meter;
 mod models;
+mod most;
 mod multipart;
 pub(crate) mod padding;
 mod reported;
@@ -23,6 +24,7 @@ mod sending;
 use std::sync::Arc;
 
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -37,6 +39,8 @@ use crate::openai::access::{Models, essence};
 use crate::openai::answer::{Answer, End, Meter, used};
 use crate::openai::events::Events;
 use crate::openai::meter::{Heard, StreamMeter, WholeMeter};
+use crate::openai::models::Listing;
+pub(crate) use crate::openai::most::Most;
 use crate::openai::padding::Padding;
 pub(crate) use crate::openai::sending::{Progress, RequestBody};
 
@@ -71,20 +75,38 @@ fn decoded(path: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// Passes a request on and its answer back.
-pub(crate) async fn exchange(
+/// A request whose beginning was read and judged.
+pub(crate) struct Begun {
+    parts: Parts,
+    body: RequestBody,
+    listing: Option<Listing>,
+}
+
+impl Begun {
+    /// How long an answer it asks for, as far as it was read.
+    pub(crate) fn most(&self) -> Most {
+        self.body.most()
+    }
+
+    /// Its head, as it goes on.
+    pub(crate) fn head(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// Reads the beginning of a request. The upstream is not asked for anything yet.
+pub(crate) async fn begin(
     upstream: &Upstream,
     key: &Arc<ApiKey>,
-    settlement: Settlement,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Begun, Refusal> {
     let (mut parts, incoming) = request.into_parts();
     head::check(&parts.uri, &parts.headers)?;
-    let endpoint = settlement.endpoint();
+    let endpoint = endpoint(&parts.uri);
     let models = Models::of(key.clone());
     let has_body = !http_body::Body::is_end_stream(&incoming);
     models.admit_head(&parts.method, &parts.uri, &parts.headers, has_body)?;
-    let listing = models::Listing::of(&parts.method, &parts.uri, &models)?;
+    let listing = Listing::of(&parts.method, &parts.uri, &models)?;
     if endpoint != Endpoint::Other || listing.is_some() {
         // What is compressed can be neither read nor padded, and its length tells of its content.
         parts.headers.remove(ACCEPT_ENCODING);
@@ -95,6 +117,16 @@ pub(crate) async fn exchange(
     if let Some(length) = body.length().filter(|length| *length > 0 || had_length) {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
+    Ok(Begun { parts, body, listing })
+}
+
+/// Passes a request on and its answer back.
+pub(crate) async fn exchange(
+    upstream: &Upstream,
+    settlement: Settlement,
+    begun: Begun,
+) -> Result<Response<Body>, Refusal> {
+    let Begun { parts, body, listing } = begun;
     let progress = body.progress();
     let mut waiting = Waiting(Some(End { settlement, progress: progress.clone() }));
     let answered = upstream.forward(Request::from_parts(parts, body), &progress).await;

@@ -18,6 +18,7 @@ use crate::error::Refusal;
 use crate::openai::access::{Models, Said};
 use crate::openai::json::{Wanted, What};
 use crate::openai::members::{Members, Value};
+use crate::openai::most::Most;
 
 /// The longest value that is read, in bytes.
 const LIMIT: usize = 4096;
@@ -26,17 +27,33 @@ const MODEL: usize = 0;
 const STREAM: usize = 1;
 const OPTIONS: usize = 2;
 const BACKGROUND: usize = 3;
+/// Where those begin that say how long an answer may be, those that say how many there may be, and what comes then.
+const TOKENS: usize = 4;
+const ANSWERS: usize = 7;
+const REST: usize = 9;
+/// Where those begin by which an upstream may run another model than the one that is named: lists of further ones (OpenRouter,
+/// LiteLLM), and what some merge into the request.
+const DETOURS: usize = REST;
+const ALL: usize = 12;
 
-static WANTED: [Wanted; 4] = [
+static WANTED: [Wanted; ALL] = [
     Wanted::top("model", LIMIT),
     Wanted::top("stream", 16),
     Wanted::top("stream_options", LIMIT),
     Wanted::top("background", 16),
+    Wanted::top("max_tokens", 32),
+    Wanted::top("max_completion_tokens", 32),
+    Wanted::top("max_output_tokens", 32),
+    Wanted::top("n", 32),
+    Wanted::top("best_of", 32),
+    Wanted::top("models", 16),
+    Wanted::top("fallbacks", 16),
+    Wanted::top("extra_body", 16),
 ];
 
 /// A request that passes.
 pub(crate) struct JsonRequest {
-    members: Members<4>,
+    members: Members<ALL>,
     /// Whether streams of this endpoint say their usage only if they are asked to.
     asks: bool,
     /// Nothing has left yet, so that what is in `out` can still change.
@@ -136,6 +153,7 @@ impl JsonRequest {
     /// What is wrong with it, now that it is over.
     pub(crate) fn check_whole(&self, models: &Models) -> Result<(), Refusal> {
         self.check(models)?;
+        self.check_detours(models)?;
         self.check_countable(models)?;
         if self.members.scanner().is_complete() && self.members.value(MODEL) != &Value::Absent {
             return Ok(());
@@ -143,20 +161,35 @@ impl JsonRequest {
         models.admit_unknown("the body must be one JSON object with a \"model\"")
     }
 
-    /// Refuses what other readers may take for a stream that says no usage, or for work whose usage is told elsewhere.
-    fn check_countable(&self, models: &Models) -> Result<(), Refusal> {
-        let is = |at: usize, allowed: &[&[u8]]| match self.members.value(at) {
+    /// Refuses, for a key with a list, what may lead to a model that is not on it.
+    fn check_detours(&self, models: &Models) -> Result<(), Refusal> {
+        if !models.are_limited() || (DETOURS..ALL).all(|at| self.says(at, &[b"null", b"[]", b"{}"]))
+        {
+            return Ok(());
+        }
+        models.admit_unknown(
+            "name one model in \"model\", without \"models\", \"fallbacks\" or \"extra_body\"",
+        )
+    }
+
+    /// Whether a member is not there, or says one of these.
+    fn says(&self, at: usize, allowed: &[&[u8]]) -> bool {
+        match self.members.value(at) {
             Value::Absent => !self.members.scanner().has_mentioned(at),
             Value::Raw(raw) => allowed.contains(&raw.as_slice()),
             Value::TooLong => false,
-        };
-        if !is(STREAM, &[b"true", b"false", b"null", b"0", b"1"]) {
+        }
+    }
+
+    /// Refuses what other readers may take for a stream that says no usage, or for work whose usage is told elsewhere.
+    fn check_countable(&self, models: &Models) -> Result<(), Refusal> {
+        if !self.says(STREAM, &[b"true", b"false", b"null", b"0", b"1"]) {
             return models.admit_unknown("\"stream\" must be true or false");
         }
         if matches!(self.members.value(OPTIONS), Value::TooLong) {
             return models.admit_unknown("\"stream_options\" is too long");
         }
-        if !is(BACKGROUND, &[b"false", b"null"]) {
+        if !self.says(BACKGROUND, &[b"false", b"null"]) {
             return models.admit_unknown(
                 "what runs in the background is not counted: leave \"background\" out",
             );
@@ -182,6 +215,16 @@ impl JsonRequest {
     /// The model that it names, whatever becomes of it.
     pub(crate) fn named(&self) -> Option<String> {
         self.members.value(MODEL).read()
+    }
+
+    /// How long it asks its answer to be, as far as it has come.
+    pub(crate) fn most(&self) -> Most {
+        let said = |at: usize| {
+            let value = self.members.value(at);
+            let is_elsewhere = value == &Value::Absent && self.members.scanner().has_mentioned(at);
+            (!is_elsewhere && !self.members.is_open_at(at)).then_some(value)
+        };
+        Most::of((TOKENS..ANSWERS).map(said), (ANSWERS..REST).map(said))
     }
 
     /// Whether usage was asked for on the client's behalf.

@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::endpoint::Endpoint;
 use crate::error::Refusal;
 use crate::openai::access::{Form, Models};
+use crate::openai::most::Most;
 use crate::openai::multipart::MultipartRequest;
 use crate::openai::request::JsonRequest;
 
@@ -154,6 +155,14 @@ impl RequestBody {
     /// What is left to send, in bytes; `None` if that is not known yet.
     pub(crate) fn length(&self) -> Option<u64> {
         self.left
+    }
+
+    /// How long an answer it asks for, as far as it was read.
+    pub(crate) fn most(&self) -> Most {
+        match &self.follower {
+            Follower::Json(request) => request.most(),
+            Follower::None | Follower::Multipart(_) => Most::UNSAID,
+        }
     }
 
     /// For whoever waits for the answer.

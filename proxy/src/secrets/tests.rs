@@ -103,19 +103,20 @@ fn read(pairs: &[(&str, &str)]) -> Result<Origin, String> {
     let env: Environment = pairs.iter().copied().collect();
     let vars = [MODE_VAR, UPSTREAM_KEY_VAR, API_KEYS_VAR, ADMIN_PASSWORD_VAR];
     let mut reader = Reader::new(&env, &vars);
-    let origin = Origin::read(&mut reader);
+    let skr = "127.0.0.1:1".parse().unwrap();
+    let origin = Origin::read(&mut reader, Some(&skr));
     reader.finish(origin).map(|(origin, _)| origin).map_err(|problems| problems.to_string())
 }
 
 #[test]
 fn sealed_secrets_and_those_of_the_environment_do_not_mix() {
     let sealed = (MODE, "sealed");
-    assert!(matches!(read(&[sealed]), Ok(Origin::Sealed)));
+    assert!(matches!(read(&[sealed]), Ok(Origin::Sealed(_))));
     for name in NAMES {
         let problems = read(&[sealed, (name, "s3cret")]).err().unwrap();
         assert!(problems.contains(&format!("{name}: is taken from the sealed")), "{problems}");
         assert!(!problems.contains("s3cret"), "{problems}");
-        assert!(matches!(read(&[sealed, (name, "")]), Ok(Origin::Sealed)), "empty is not set");
+        assert!(matches!(read(&[sealed, (name, "")]), Ok(Origin::Sealed(_))), "empty is not set");
     }
     assert!(read(&[(MODE, "both")]).err().unwrap().contains("PROXY_SECRETS: "));
     let Ok(Origin::Environment(given)) = read(&[(UPSTREAM_KEY, "u"), (API_KEYS, "a,b")]) else {

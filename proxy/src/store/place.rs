@@ -84,20 +84,26 @@ impl Settings {
         let named = env.optional::<Named>(STATE);
         let asked = env.optional::<String>(KEY);
         let is_attested = matches!(tls?, TlsMode::Attested | TlsMode::Released { .. });
-        let key = match asked.as_deref() {
-            None if is_attested => KeySource::Released(skr?.clone()),
-            None | Some("file") => KeySource::File,
-            Some("released") => KeySource::Released(skr?.clone()),
-            Some(_) => {
-                env.refuse(KEY, &"must be released or file");
-                return None;
-            }
-        };
         let place = match named {
             Some(Named::Memory) => Place::Memory,
             Some(Named::File(path)) => Place::File(path),
             None if is_attested => Place::Memory,
             None => beside(usage_file?),
+        };
+        let is_kept = place != Place::Memory;
+        let key = match (asked.as_deref(), skr) {
+            (Some("file"), _) => KeySource::File,
+            (None, _) if !is_attested => KeySource::File,
+            (None | Some("released"), Some(skr)) => KeySource::Released(skr.clone()),
+            (None, None) if !is_kept => KeySource::File,
+            (None | Some("released"), None) => {
+                env.refuse(KEY, &"released needs skr-sidecar: set SKR_SIDECAR");
+                return None;
+            }
+            (Some(_), _) => {
+                env.refuse(KEY, &"must be released or file");
+                return None;
+            }
         };
         Some(Self { place, key })
     }

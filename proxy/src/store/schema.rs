@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// From version n to n + 1, by their place.
-const STEPS: [&str; 1] = [
+const STEPS: [&str; 2] = [
     // Days are days since 1970-01-01 (UTC), times Unix seconds, costs billionths of a euro. A call without a model has an
     // empty one. `epochs` has one row a start of the proxy; `batch` is the last one that it wrote to `usage`.
     "CREATE TABLE epochs (
@@ -42,6 +42,11 @@ const STEPS: [&str; 1] = [
         imported INTEGER NOT NULL,
         records INTEGER NOT NULL
     ) STRICT;",
+    // What the admin pages changed, by the names of the settings file.
+    "CREATE TABLE settings (
+        name TEXT NOT NULL PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The version that this software writes.

@@ -71,7 +71,7 @@ fn what_a_call_used_counts_against_the_tokens_of_its_key() {
 #[test]
 fn a_streamed_answer_counts_as_well() {
     let bench = start(&json!({"tokens_per_minute": 5000}));
-    let chunk = r#"data: {"model":"gpt-oss-120b","choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":3500,"total_tokens":4500}}"#;
+    let chunk = r#"data: {"model":"gpt-oss-120b","choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":4000,"total_tokens":5000}}"#;
     let events = format!(
         "data: {{\"choices\":[{{\"delta\":{{\"content\":\"hi\"}}}}]}}\n\n{chunk}\n\ndata: [DONE]\n\n"
     );
@@ -80,7 +80,7 @@ fn a_streamed_answer_counts_as_well() {
     let key = format!("X-API-Key: {KEY}\r\n");
     let body = r#"{"model":"gpt-oss-120b","stream":true,"messages":[]}"#;
     assert_eq!(bench.send(post("/v1/chat/completions", &key, body)).status, 200);
-    assert_eq!(settled(&bench, 1)["limits"]["tokens"]["remaining"], 500);
+    assert_eq!(settled(&bench, 1)["limits"]["tokens"]["remaining"], 0);
     assert_eq!(ask(&bench).status, 429);
 }
 
@@ -113,8 +113,8 @@ fn what_a_call_cost_counts_against_the_budget_of_its_key() {
 /// Who asks many times at once cannot spend what is there many times.
 #[test]
 fn a_budget_is_not_passed_by_asking_all_at_once() {
-    // Room for what is set aside for one call (0.00518 EUR), and not for two.
-    let bench = start(&json!({"monthly_budget_eur": 0.009}));
+    // Room for what is set aside for one call that says no length (0.02054 EUR), and not for two.
+    let bench = start(&json!({"monthly_budget_eur": 0.04}));
     let both = std::sync::Arc::new(std::sync::Barrier::new(2));
     let release = both.clone();
     bench.upstream.does(move |_, stream| {
@@ -137,4 +137,53 @@ fn a_budget_is_not_passed_by_asking_all_at_once() {
     settled(&bench, 1);
     bench.upstream.answers(used(1));
     assert_eq!(ask(&bench).status, 200);
+}
+
+/// While a call is in flight, what its request asks for is set aside, and no more: whoever asks for what is left gets it.
+#[test]
+fn what_a_request_asks_for_is_set_aside_until_it_ends() {
+    let bench = start(&json!({"tokens_per_minute": 10_000}));
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    bench.upstream.does(move |got, stream| {
+        if got.body.ends_with(b"\"n\":3}") {
+            let _ = held.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        }
+        crate::support::write(stream, used(100))
+    });
+    let key = format!("X-API-Key: {KEY}\r\n");
+    let asks = |rest: &str| {
+        let body = format!(r#"{{"model":"gpt-oss-120b","messages":[]{rest}}}"#);
+        post("/v1/chat/completions", &key, &body)
+    };
+    let mut first = bench.connect();
+    first.write(asks(r#","max_tokens":3000,"n":3"#));
+    let begin = Instant::now();
+    while bench.upstream.requests().is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let remaining = || info(&bench)["limits"]["tokens"]["remaining"].as_u64().unwrap();
+    assert!((900..1000).contains(&remaining()), "{}", remaining());
+    for too_much in
+        ["", r#","max_tokens":990"#, r#","max_completion_tokens":500,"n":2"#, r#","n":-1"#]
+    {
+        let refused = bench.send(asks(too_much));
+        assert_eq!(refused.status, 429, "{too_much}");
+        assert_eq!(refused.json()["error"]["type"], "tokens");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        let left = refused.header("x-ratelimit-remaining-tokens").unwrap();
+        assert!((900..1000).contains(&left.parse::<u64>().unwrap()), "{left}");
+    }
+    assert_eq!(bench.send(asks(r#","max_tokens":800"#)).status, 200, "it fits");
+    release.send(()).unwrap();
+    assert_eq!(first.answer(false).status, 200);
+    settled(&bench, 2);
+    assert_eq!(remaining(), 9800);
+    // Alone, it may ask for more than there is.
+    for absurd in ["1e999", "99999999999999999999999999", "-5", "1.5", "\"many\"", "[]"] {
+        assert_eq!(bench.send(asks(&format!(",\"max_tokens\":{absurd}"))).status, 200, "{absurd}");
+    }
+    let twice = bench.send(asks(r#","max_tokens":1,"max_tokens":100000"#));
+    assert_eq!((twice.status, twice.message().contains("max_tokens")), (400, true));
 }

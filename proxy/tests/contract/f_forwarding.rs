@@ -280,8 +280,7 @@ fn case_060_061_compressed_bodies_arrive_as_they_are() {
 #[test]
 fn case_062_cookies_are_nobody_elses_and_repeated_headers_survive() {
     let bench = Bench::new();
-    let cookies =
-        "Set-Cookie: upsess=SECRET-OF-A\r\nSet-Cookie: b=2\r\nX-Multi: 1\r\nX-Multi: 2\r\n";
+    let cookies = "Set-Cookie: upsess=SECRET-OF-A\r\nSet-Cookie: admin_session=forged; Path=/\r\nSet-Cookie: b=2\r\nX-Multi: 1\r\nX-Multi: 2\r\n";
     bench.upstream.answers(json(200, cookies, "{}"));
     let answer = bench.chat(K1);
     assert_eq!(answer.all("set-cookie"), ["upsess=SECRET-OF-A", "b=2"]);

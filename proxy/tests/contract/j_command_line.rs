@@ -41,6 +41,23 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// Whoever can write the keys file must not reach the operator's terminal by it.
+#[test]
+fn a_hostile_keys_file_does_nothing_to_a_terminal() {
+    let bench = Bench::new();
+    let evil = "\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}x\nkey_0 active";
+    let entry = serde_json::json!({"key_id": evil, "key_hash": hash("k"), "description": evil});
+    bench.write("api_keys.json", &serde_json::json!({"keys": [entry]}).to_string());
+    for command in ["list", "export"] {
+        let out = run(&bench, &["keys", command]);
+        let obeyed = |one: char| (one.is_control() && one != '\n') || one == '\u{202e}';
+        assert!(!out.contains(obeyed), "{out:?}");
+        assert!(!out.contains("\nkey_0 active"), "{out:?}");
+    }
+    let exported: Value = serde_json::from_str(&run(&bench, &["keys", "export"])).unwrap();
+    assert_eq!(exported["keys"][0]["key_id"], evil, "and it means the same");
+}
+
 #[test]
 fn case_029_114_a_key_lives_from_generate_to_delete_and_the_proxy_sees_each_step() {
     let bench = Bench::new();

@@ -28,6 +28,7 @@ mod released;
 mod rotation;
 mod sealed_log;
 mod secrets;
+mod state;
 mod support;
 mod tls;
 mod token;

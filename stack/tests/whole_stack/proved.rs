@@ -23,7 +23,7 @@ async fn get(connection: &mut Straight, path: &str, accept: &str) -> Response<By
 }
 
 /// Has the connection proved, as a program does, and returns the manifest.
-async fn prove(connection: &mut Straight) -> Value {
+pub(crate) async fn prove(connection: &mut Straight) -> Value {
     prove_as(connection, "application/json").await
 }
 

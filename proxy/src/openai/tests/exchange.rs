@@ -68,8 +68,12 @@ impl Bench {
                     calls.lock().unwrap().push(call.clone());
                     settled.notify_one();
                 });
-                let settlement = Settlement::new(ledger, key.clone(), &request, at_end);
-                let answer = crate::openai::exchange(&upstream, &key, settlement, request).await;
+                let answer = async {
+                    let begun = crate::openai::begin(&upstream, &key, request).await?;
+                    let settlement = Settlement::new(ledger, key, begun.head(), at_end);
+                    crate::openai::exchange(&upstream, settlement, begun).await
+                };
+                let answer = answer.await;
                 Ok::<http::Response<Body>, std::convert::Infallible>(
                     answer.unwrap_or_else(|refusal| refusal.response()),
                 )

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{all, cuts, only};
 use crate::error::Refusal;
 use crate::openai::access::Models;
+use crate::openai::most::{MOST_ANSWERS, MOST_TOKENS, Most};
 use crate::openai::request::JsonRequest;
 
 /// What the upstream gets, if it gets all of it; and whether usage was asked for.
@@ -122,6 +123,8 @@ fn what_is_there_twice_is_refused_for_every_key() {
         (r#"{"model":"a","x":[{}],"MODEL":"b"}"#, "model"),
         (r#"{"stream":true,"stream":false}"#, "stream"),
         (r#"{"stream_options":{},"stream":true,"stream_options":null}"#, "stream_options"),
+        (r#"{"max_tokens":1,"x":{},"max_tokens":2}"#, "max_tokens"),
+        (r#"{"n":1,"N":2}"#, "n"),
     ] {
         for pieces in cuts(document.as_bytes()) {
             let refused = sent(&pieces, &all(), 0);
@@ -130,10 +133,50 @@ fn what_is_there_twice_is_refused_for_every_key() {
     }
 }
 
+/// What a request asks for, of whatever pieces it is made.
+#[test]
+fn how_long_an_answer_may_be_is_read() {
+    let most = MOST_TOKENS;
+    for (document, tokens, answers) in [
+        (r#"{"model":"m","messages":[{"max_tokens":7,"n":7}]}"#, None, 1),
+        (r#"{"max_tokens":7}"#, Some(7), 1),
+        (r#"{"max_tokens":7,"max_completion_tokens": 90 ,"n":3}"#, Some(90), 3),
+        (r#"{"n":2,"best_of":5,"max_output_tokens":8}"#, Some(8), 5),
+        (r#"{"max\u005ftokens":7}"#, Some(7), 1),
+        (r#"{"MAX_TOKENS":7}"#, Some(most), 1),
+        (r#"{"max_tokens":-7,"n":"4"}"#, Some(most), MOST_ANSWERS),
+        (r#"{"max_tokens":1e999,"n":0}"#, Some(most), 1),
+        (r#"{"max_tokens":null}"#, None, 1),
+        (r#"{"max_tokens":                                      [[7]]}"#, Some(most), 1),
+        (r#"{"max_tokens":000000000000000000000000000000000000000}"#, Some(most), 1),
+        // The rest of the number has not come.
+        (r#"{"max_tokens":12"#, Some(most), 1),
+        (r#"{"max_tokens":12,"#, Some(12), 1),
+        ("not json", None, 1),
+    ] {
+        for pieces in cuts(document.as_bytes()) {
+            let mut request = JsonRequest::new(false);
+            pieces.iter().for_each(|piece| request.push(piece, &mut VecDeque::new()));
+            assert_eq!(request.most(), Most { tokens, answers }, "{document}");
+        }
+    }
+}
+
+#[test]
+fn a_key_without_a_list_may_name_as_many_as_the_upstream_takes() {
+    let detour = r#"{"model":"a","models":["b"],"fallbacks":["c"],"extra_body":{"model":"d"}}"#;
+    becomes(detour, detour);
+}
+
 #[test]
 fn only_models_of_the_list_go_on() {
     let models = only(&["a", "b/c"]);
-    for good in [r#"{"model":"a"}"#, r#"{"x":1,"model":"b\/c","y":[]}"#, r#"{"model":"\u0061"}"#] {
+    for good in [
+        r#"{"model":"a"}"#,
+        r#"{"x":1,"model":"b\/c","y":[]}"#,
+        r#"{"model":"\u0061"}"#,
+        r#"{"model":"a","models":[],"fallbacks":null,"messages":[{"models":["x"]}]}"#,
+    ] {
         for pieces in cuts(good.as_bytes()) {
             assert!(sent(&pieces, &models, 0).is_ok(), "{good}");
         }
@@ -160,6 +203,11 @@ fn only_models_of_the_list_go_on() {
         r#"{"model":"a""#,
         r#"{"model":"a"},"#,
         r#"{"messages":[{"model":"a"}]}"#,
+        r#"{"model":"a","models":["a","x"]}"#,
+        r#"{"model":"a","Models":["x"]}"#,
+        r#"{"model":"a","x":1,"fallbacks":[{"model":"x"}]}"#,
+        r#"{"fallb\u0061cks":"x","model":"a"}"#,
+        r#"{"model":"a","extra_body":{"model":"x"}}"#,
         r#"[{"model":"a"}]"#,
         "",
         "model=a",

@@ -47,6 +47,7 @@ fn case_101_a_first_key_is_made_shown_once_and_works() {
     assert!(id.starts_with("key_") && id.len() == 12, "{id}");
     let other = Person::inside(&bench).get(&location);
     assert!(shown(&other.text()).is_none(), "another session is not shown it");
+    assert_eq!(person.head(&location).status, 200, "who sees nothing uses nothing up");
     let key = shown(&person.get(&location).text()).unwrap();
     assert!(shown(&person.get(&location).text()).is_none(), "it is gone on reload");
     assert_eq!(bench.chat(&key).status, 200, "it works at once");

@@ -146,6 +146,8 @@ fn case_098_a_session_is_for_its_cookie_and_its_address() {
         let with = Person::at(&bench).with_cookie(wrong);
         assert!(is_sent_to_login(&with.get("/admin")), "{wrong}");
     }
+    assert_eq!(person.head("/admin/logout").status, 302);
+    assert_eq!(person.get("/admin").status, 200, "HEAD ends nothing");
     let out = person.get("/admin/logout");
     assert!(is_sent_to_login(&out));
     assert!(out.header("set-cookie").unwrap().starts_with("admin_session=; "));
@@ -251,7 +253,13 @@ fn what_a_page_of_another_site_makes_a_browser_send_is_refused() {
     let bench = Bench::new();
     let mut person = Person::inside(&bench);
     let token = token_of(&person.get("/admin"));
-    for line in ["Sec-Fetch-Site: cross-site\r\n", "Origin: https://evil.example\r\n"] {
+    for line in [
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Origin: https://evil.example\r\n",
+        // Another program of the browser's machine.
+        "Origin: http://127.0.0.1:3000\r\n",
+        "Origin: http://h:8080\r\n",
+    ] {
         person.headers = line.to_owned();
         assert_eq!(person.post_with("/admin/keys/test_key_1/delete", &token, &[]).status, 403);
         assert_eq!(person.post_with(LOGIN, &token, &[("password", PASSWORD)]).status, 403);

@@ -1,7 +1,7 @@
 //! Cases 105 to 107, 113: settings, usage, files; and the pages that the reference does not have.
 
 use super::person::Person;
-use crate::support::{Bench, K1, chat, get};
+use crate::support::{Bench, K1, Setup, chat, get};
 
 #[test]
 fn case_105_settings_are_shown_changed_and_kept() {
@@ -27,6 +27,40 @@ fn case_105_settings_are_shown_changed_and_kept() {
     assert_eq!(bench.chat(K1).header("x-ratelimit-limit"), Some("7"));
     let page = person.get("/admin/settings?success=rate_limits").text();
     assert!(page.contains("value=\"900\"") && page.contains("are saved"));
+}
+
+/// Where there is no place for a settings file, the database keeps them, and its copies have them, too.
+#[test]
+fn case_105_without_a_settings_file_the_database_keeps_them() {
+    let mut bench = Setup::new().set("SETTINGS_FILE", "/no/such/folder/settings.json").start();
+    let change = |bench: &Bench, requests: &str| {
+        let person = Person::inside(bench);
+        let fields = [
+            ("rate_limit_requests", requests),
+            ("rate_limit_window", "61"),
+            ("ip_rate_limit_requests", "900"),
+            ("ip_rate_limit_window", "62"),
+        ];
+        let answer = person.post("/admin/settings/rate-limits", &fields);
+        assert_eq!(answer.status, 302, "{}", answer.text());
+        assert!(person.get("/admin/audit").text().contains("Rate limits changed"));
+    };
+    let limit =
+        |bench: &Bench| bench.chat(K1).header("x-ratelimit-limit").unwrap().parse::<u64>().unwrap();
+    assert_eq!(limit(&bench), 100);
+    change(&bench, "7");
+    assert_eq!(limit(&bench), 7, "at once");
+    let copy = bench.path("copy.db").display().to_string();
+    assert_eq!(bench.process.command(&["state", "backup", &copy]).0, 0);
+    change(&bench, "8");
+    bench.restart();
+    assert_eq!(limit(&bench), 8, "after a start");
+    let page = Person::inside(&bench).get("/admin/settings").text();
+    assert!(page.contains("value=\"900\"") && page.contains("value=\"62\""));
+    bench.process.stop();
+    assert_eq!(bench.process.command(&["state", "restore", &copy]).0, 0);
+    bench.restart();
+    assert_eq!(limit(&bench), 7, "of the copy");
 }
 
 #[test]

@@ -57,6 +57,10 @@ impl<'a> Person<'a> {
         self.connect().send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{}\r\n", self.lines()))
     }
 
+    pub(super) fn head(&self, path: &str) -> Answer {
+        self.connect().send(format!("HEAD {path} HTTP/1.1\r\nHost: h\r\n{}\r\n", self.lines()))
+    }
+
     /// A form, as it stands.
     pub(super) fn post_raw(&self, path: &str, body: &str) -> Answer {
         self.connect().send(format!(

@@ -91,6 +91,7 @@ impl Setup {
             ("PROXY_GRPC_LISTEN", format!("unix:{}", in_folder("grpc.sock"))),
             ("TLS_MODE", "off".to_owned()),
             ("LOG_SEALER", "off".to_owned()),
+            ("SKR_SIDECAR", "off".to_owned()),
             ("PROXY_METRICS_LISTEN", "off".to_owned()),
             ("UPSTREAM_URL", format!("http://127.0.0.1:{}", upstream.port())),
             ("API_KEYS_FILE", in_folder("api_keys.json")),
