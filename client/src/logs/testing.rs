@@ -10,7 +10,7 @@ use age::x25519;
 use attestation::certificate::Certificate;
 use attestation::crypto::sha256;
 use attestation::encoding::to_b64u;
-use attestation::log_record::{Event, Identity, Record, TYPE};
+use attestation::log_record::{Event, Identity, Record, TYPE, Why};
 use attestation::merkle::Inclusion;
 use attestation::policy::Hex;
 use attestation::wire::InclusionText;
@@ -127,7 +127,7 @@ impl Author {
         author.segment(&[&["one", "two"]]);
         author.segment(&[&["three"]]);
         author.segment(&[&["four", "five"], &["six"]]);
-        author.add(Event::Stop { lost: 0 }, None, None);
+        author.add(Event::Stop, None, None);
         author
     }
 
@@ -152,7 +152,13 @@ impl Author {
 
     pub(super) fn start(&mut self, group: &Group) {
         let identity = self.identity(group);
-        self.add(Event::Start, Some(identity), None);
+        self.add(self.beginning(), Some(identity), None);
+    }
+
+    /// What the first record says.
+    pub(super) fn beginning(&self) -> Event {
+        let recipients = vec![self.reader.to_string()];
+        Event::Start { previous: None, heartbeat_seconds: 60, recipients }
     }
 
     /// Adds a segment with one document for each list of bodies.
@@ -163,15 +169,27 @@ impl Author {
             json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).to_string() + "\n"
         });
         let records = documents.iter().map(|bodies| u64::try_from(bodies.len()).unwrap()).sum();
-        self.seal(lines.collect::<String>().as_bytes(), records, 0);
+        self.seal(lines.collect::<String>().as_bytes(), records);
     }
 
-    pub(super) fn seal(&mut self, text: &[u8], records: u64, lost: u64) {
+    pub(super) fn seal(&mut self, text: &[u8], records: u64) {
         let packed = zstd::encode_all(text, 3).unwrap();
         let sealed = age::encrypt(&self.reader, &packed).unwrap();
         let bytes = u64::try_from(sealed.len()).unwrap();
-        let event = Event::Segment { sha256: sha256(&sealed), bytes, records, lost };
+        let event = Event::Segment {
+            sha256: sha256(&sealed),
+            bytes,
+            records,
+            spans: 0,
+            points: 0,
+            first: None,
+            last: None,
+        };
         self.add(event, None, Some(sealed));
+    }
+
+    pub(super) fn lose(&mut self, records: u64) {
+        self.add(Event::Loss { records, spans: 0, points: 0, why: Why::Sealing }, None, None);
     }
 
     pub(super) fn add(
