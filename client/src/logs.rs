@@ -214,6 +214,12 @@ pub fn open(
 }
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod growing;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
