@@ -3,16 +3,18 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use attestation::log_record::MAX_HEARTBEAT;
 use service::env::{Class, Reader, Var};
 use service::listen::Local;
 
 use crate::intake::Limits;
 use crate::lines;
+use crate::readers_file;
 use crate::recipients::Recipients;
 use crate::sink;
 
 /// The role's variables.
-pub(crate) const VARS: [Var; 6] = [
+pub(crate) const VARS: [Var; 11] = [
     Var {
         name: "LOG_LISTEN",
         class: Class::Measured,
@@ -44,6 +46,16 @@ pub(crate) const VARS: [Var; 6] = [
         help: "A segment is closed when its log records, as JSON before compression, reach this many bytes: 4096 to 16777216.",
     },
     Var {
+        name: "LOG_HEARTBEAT_SECONDS",
+        class: Class::Measured,
+        default: Some("60"),
+        help: "When nothing else was signed for this many seconds, a heartbeat is, so that a log whose end was cut off shows it: 5 to 3600.",
+    },
+    readers_file::FILE_VAR,
+    readers_file::SIGNER_VAR,
+    readers_file::GROUP_VAR,
+    readers_file::MIN_VERSION_VAR,
+    Var {
         name: "ATTEST_SIDECAR",
         class: Class::Measured,
         default: Some("127.0.0.1:50051"),
@@ -54,6 +66,7 @@ pub(crate) const VARS: [Var; 6] = [
 /// The longest segment that can be configured is the longest that a reader opens.
 const BYTES: RangeInclusive<usize> = 4096..=lines::MAX;
 const SECONDS: RangeInclusive<u64> = 1..=3600;
+const HEARTBEAT: RangeInclusive<u64> = 5..=MAX_HEARTBEAT;
 
 /// The role's configuration.
 pub struct Config {
@@ -61,6 +74,8 @@ pub struct Config {
     pub(crate) recipients: Recipients,
     pub(crate) sink: sink::Address,
     pub(crate) segment: Limits,
+    pub(crate) heartbeat: Duration,
+    pub(crate) readers: Option<readers_file::Settings>,
     pub(crate) attest_sidecar: Local,
 }
 
@@ -71,6 +86,8 @@ impl Config {
         let sink = env.parse("LOG_SINK");
         let seconds = within(env, "LOG_SEGMENT_SECONDS", &SECONDS);
         let bytes = within(env, "LOG_SEGMENT_BYTES", &BYTES);
+        let heartbeat = within(env, "LOG_HEARTBEAT_SECONDS", &HEARTBEAT);
+        let readers = readers_file::Settings::read(env);
         let attest_sidecar = env.parse("ATTEST_SIDECAR");
         own_logs(env, listen.as_ref());
         Some(Self {
@@ -78,6 +95,8 @@ impl Config {
             recipients: recipients?,
             sink: sink?,
             segment: Limits { bytes: bytes?, wait: Duration::from_secs(seconds?) },
+            heartbeat: Duration::from_secs(heartbeat?),
+            readers,
             attest_sidecar: attest_sidecar?,
         })
     }
@@ -129,6 +148,8 @@ mod tests {
         assert_eq!(config.attest_sidecar.to_string(), "127.0.0.1:50051");
         assert_eq!(config.segment.bytes, 1 << 20);
         assert_eq!(config.segment.wait, Duration::from_secs(10));
+        assert_eq!(config.heartbeat, Duration::from_secs(60));
+        assert!(config.readers.is_none());
         let problems = read(&[("LOG_RECIPIENTS", "")]).err().unwrap();
         assert!(problems.contains("LOG_RECIPIENTS is not set"), "{problems}");
     }
@@ -138,6 +159,7 @@ mod tests {
         let problems = read(&[
             ("LOG_SEGMENT_SECONDS", "0"),
             ("LOG_SEGMENT_BYTES", "16777217"),
+            ("LOG_HEARTBEAT_SECONDS", "4"),
             ("LOG_LISTEN", "0.0.0.0:4317"),
             ("LOG_SINK", "folder:relative"),
             ("ATTEST_SIDECAR", "10.0.0.1:50051"),
@@ -146,6 +168,7 @@ mod tests {
         for part in [
             "LOG_SEGMENT_SECONDS: must be 1 to 3600",
             "LOG_SEGMENT_BYTES: must be 4096 to 16777216",
+            "LOG_HEARTBEAT_SECONDS: must be 5 to 3600",
             "LOG_LISTEN: must be on loopback",
             "LOG_SINK: ",
             "ATTEST_SIDECAR: must be on loopback",

@@ -9,8 +9,8 @@
 //!
 //! | what | is |
 //! |---|---|
-//! | record | a compact JWS (ES256) for each number of a boot, from 0: the start with the key's evidence, one for each segment, the stop. Each names the record before it |
-//! | segment | an [age file](https://age-encryption.org/v1) to every reader of `LOG_RECIPIENTS`; its record names its SHA-256 |
+//! | record | a compact JWS (ES256) for each number of a boot, from 0: the start with the key's evidence, one for each segment, loss, change of readers and heartbeat, the stop. Each names the record before it |
+//! | segment | an [age file](https://age-encryption.org/v1) to every reader; its record names its SHA-256 |
 //! | in the age file | one zstd frame, and a skippable frame that pads the two to a power of two from 4 KiB to 1 MiB, or to a multiple of 1 MiB |
 //! | in the zstd frame | lines of OTLP/JSON, `{"resourceLogs":[…]}`, 16 MiB at most; so `age -d \| zstd -d` gives the log |
 //!
@@ -36,6 +36,7 @@ mod grpc;
 mod intake;
 mod lines;
 mod otlp;
+mod readers_file;
 mod recipients;
 mod sealer;
 mod segment;
@@ -56,6 +57,7 @@ use crate::delivery::Delivery;
 use crate::evidence::EvidenceSource;
 use crate::grpc::HeadOfLog;
 use crate::intake::Intake;
+use crate::readers_file::Changes;
 use crate::sealer::Sealer;
 use crate::signer::Signer;
 use crate::sink::Sink;
@@ -128,6 +130,9 @@ impl Role for LogSealer {
             limits: config.segment,
             seal: segment::seal,
             recipients,
+            changes: Changes::start(config.readers),
+            previous: None,
+            heartbeat: config.heartbeat,
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
             delivery,

@@ -1,13 +1,9 @@
 //! Who will be able to read: the age recipients that every segment is encrypted to.
 
-use std::fmt::Write as _;
 use std::str::FromStr;
 
 use age::x25519::Recipient;
-use attestation::crypto::sha256;
-
-/// The most readers that a log may have: each costs every segment one stanza.
-const MOST: usize = 16;
+use attestation::log_record::{MAX_READERS as MOST, Readers};
 
 /// The readers, in the order of the configuration. Never empty.
 #[derive(Clone)]
@@ -51,20 +47,29 @@ impl Recipients {
         self.0.iter().map(|recipient| recipient as &dyn age::Recipient)
     }
 
-    /// What records name the list by: SHA-256 over the recipients in their canonical text, one a line, each
-    /// line ended by `\n`.
+    /// Each of them in its canonical text.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
+    /// What records name the list by.
     pub(crate) fn sha256(&self) -> [u8; 32] {
-        let mut text = String::new();
-        for recipient in &self.0 {
-            writeln!(text, "{recipient}").expect("writing to a String cannot fail");
-        }
-        sha256(text.as_bytes())
+        Readers::digest_of(&self.texts())
+    }
+}
+
+impl TryFrom<&Readers> for Recipients {
+    type Error = NotRecipients;
+
+    fn try_from(readers: &Readers) -> Result<Self, NotRecipients> {
+        readers.recipients.join(",").parse()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use age::x25519::Identity;
+    use attestation::crypto::sha256;
 
     use super::*;
 

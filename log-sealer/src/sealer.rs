@@ -1,15 +1,18 @@
-//! The life of a boot's log: evidence, first record, segments, last record.
+//! The life of a boot's log: evidence, first record, segments and what else is on record, last record.
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use attestation::crypto::sha256;
-use attestation::log_record::Event;
+use attestation::log_record::{Event, Previous, Why};
 use service::lifecycle;
+use tokio::time::{Instant, sleep_until};
 
 use crate::delivery::Delivery;
 use crate::evidence::EvidenceSource;
 use crate::intake::{Batch, Intake, Limits};
+use crate::readers_file::{Change, Changes};
 use crate::recipients::Recipients;
 use crate::segment::{self, SealError};
 use crate::signer::{Signer, SignerError};
@@ -23,7 +26,13 @@ pub(crate) struct Sealer {
     pub(crate) limits: Limits,
     /// How a batch becomes a segment.
     pub(crate) seal: Seal,
+    /// Who can read what is sealed now.
     pub(crate) recipients: Arc<Recipients>,
+    pub(crate) changes: Changes,
+    /// The newest record of the boot before, where it is known.
+    pub(crate) previous: Option<Previous>,
+    /// The longest that nothing is signed.
+    pub(crate) heartbeat: Duration,
     pub(crate) evidence: EvidenceSource,
     pub(crate) signer: Signer,
     pub(crate) delivery: Delivery,
@@ -38,6 +47,16 @@ pub(crate) enum BatchError {
     BrokeOff(#[source] tokio::task::JoinError),
 }
 
+/// What is to be done next.
+enum Next {
+    /// The readers change.
+    Readers(Change),
+    /// A batch is due; `None`: there will be no other.
+    Batch(Option<Batch>),
+    /// Nothing was signed for long enough.
+    Heartbeat,
+}
+
 impl Sealer {
     /// Seals until the queue is closed and empty, then ends the log in order.
     ///
@@ -46,42 +65,82 @@ impl Sealer {
     /// [`SignerError`]: the log cannot go on.
     pub(crate) async fn run(mut self) -> Result<(), SignerError> {
         let identity = self.evidence.obtain(&self.signer.binding()).await;
-        let start = self.signer.sign(Event::Start, Some(identity))?;
+        let start = Event::Start {
+            previous: self.previous.take(),
+            heartbeat_seconds: self.heartbeat.as_secs(),
+            recipients: self.recipients.texts(),
+        };
+        let start = self.signer.sign(start, Some(identity))?;
         self.delivery.deliver(self.signer.boot(), start, None).await;
+        if let Some(change) = self.changes.first().await {
+            self.change_readers(change).await?;
+        }
         lifecycle!("ready");
 
-        let lost = self.segments().await?;
-        let stop = self.signer.sign(Event::Stop { lost }, None)?;
-        self.delivery.deliver(self.signer.boot(), stop, None).await;
-        Ok(())
+        self.segments().await?;
+        self.record(Event::Stop, None).await
     }
 
-    /// Returns how many log records were lost since the last segment.
-    async fn segments(&mut self) -> Result<u64, SignerError> {
-        let mut lost = 0;
-        while let Some(batch) = self.intake.batch(&self.limits).await {
-            let records = length(batch.records);
-            let sealed = match seal(self.seal, batch, &self.recipients).await {
-                Ok(sealed) => sealed,
-                Err(error) => {
-                    if lost == 0 {
-                        let cause = error.source().map(tracing::field::display);
-                        tracing::error!(error = %error, cause = cause, "log records are lost");
-                    }
-                    lost += records;
-                    continue;
-                }
+    async fn segments(&mut self) -> Result<(), SignerError> {
+        let mut pulse = Instant::now() + self.heartbeat;
+        let mut failing = false;
+        loop {
+            let next = tokio::select! {
+                biased;
+                change = self.changes.next() => Next::Readers(change),
+                batch = self.intake.batch(&self.limits) => Next::Batch(batch),
+                () = sleep_until(pulse) => Next::Heartbeat,
             };
-            let event = Event::Segment {
-                sha256: sha256(&sealed),
-                bytes: length(sealed.len()),
-                records,
-                lost: std::mem::take(&mut lost),
-            };
-            let signed = self.signer.sign(event, None)?;
-            self.delivery.deliver(self.signer.boot(), signed, Some(sealed)).await;
+            match next {
+                Next::Readers(change) => self.change_readers(change).await?,
+                Next::Batch(Some(batch)) => self.segment(batch, &mut failing).await?,
+                Next::Batch(None) => return Ok(()),
+                Next::Heartbeat => self.record(Event::Heartbeat, None).await?,
+            }
+            pulse = Instant::now() + self.heartbeat;
         }
-        Ok(lost)
+    }
+
+    /// A batch becomes a segment, or a loss. Of losses in a row the first is announced: an announcement is a log
+    /// record, and may itself be lost.
+    async fn segment(&mut self, batch: Batch, failing: &mut bool) -> Result<(), SignerError> {
+        let records = length(batch.records);
+        match seal(self.seal, batch, &self.recipients).await {
+            Ok(sealed) => {
+                *failing = false;
+                let event = Event::Segment {
+                    sha256: sha256(&sealed),
+                    bytes: length(sealed.len()),
+                    records,
+                    spans: 0,
+                    points: 0,
+                    first: None,
+                    last: None,
+                };
+                self.record(event, Some(sealed)).await
+            }
+            Err(error) => {
+                if !std::mem::replace(failing, true) {
+                    let cause = error.source().map(tracing::field::display);
+                    tracing::error!(error = %error, cause = cause, "log records are lost");
+                }
+                let loss = Event::Loss { records, spans: 0, points: 0, why: Why::Sealing };
+                self.record(loss, None).await
+            }
+        }
+    }
+
+    /// What follows is sealed for these.
+    async fn change_readers(&mut self, change: Change) -> Result<(), SignerError> {
+        self.signer.change_readers(&change.recipients);
+        self.recipients = change.recipients;
+        self.record(Event::Recipients { signed: change.signed }, None).await
+    }
+
+    async fn record(&mut self, event: Event, segment: Option<Vec<u8>>) -> Result<(), SignerError> {
+        let signed = self.signer.sign(event, None)?;
+        self.delivery.deliver(self.signer.boot(), signed, segment).await;
+        Ok(())
     }
 }
 
@@ -112,8 +171,6 @@ fn length(number: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use attestation::jws::Jws;
     use attestation::log_record::Record;
     use service::Process;
@@ -147,6 +204,9 @@ mod tests {
             limits: Limits { bytes: 8, wait: Duration::from_secs(1) },
             seal: fragile,
             recipients: Arc::new(config.recipients),
+            changes: Changes::start(config.readers),
+            previous: None,
+            heartbeat: config.heartbeat,
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
             delivery,
@@ -164,17 +224,47 @@ mod tests {
             sealer.intake.push(Lines { text, records }).unwrap();
         }
         sealer.intake.close();
-        assert_eq!(sealer.segments().await, Ok(5), "the last ones go into the last record");
+        assert_eq!(sealer.segments().await, Ok(()));
+        let loss = |records| Event::Loss { records, spans: 0, points: 0, why: Why::Sealing };
+        let events = events(&sealer, folder.path());
+        assert!(matches!(events[0], Event::Segment { records: 1, .. }));
+        assert!(events[1] == loss(2) && events[2] == loss(3));
+        assert!(matches!(events[3], Event::Segment { records: 4, .. }));
+        assert!(events[4] == loss(5) && events.len() == 5);
+    }
 
-        let event = |seq: u8| {
-            let name = format!("{}-{seq:08}.jws", sealer.signer.boot());
-            let compact = std::fs::read_to_string(folder.path().join(name)).unwrap();
-            let record: Record = Jws::parse(&compact, 4096).unwrap().unverified().unwrap();
-            match record.event {
-                Event::Segment { records, lost, .. } => (records, lost),
-                Event::Start | Event::Stop { .. } => panic!("only segments here"),
-            }
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_sealer_shows_that_it_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealer = sealer(folder.path()).await;
+        let intake = sealer.intake.clone();
+        let quiet = sealer.heartbeat * 5 / 2;
+        let later = async {
+            tokio::time::sleep(quiet).await;
+            intake.push(Lines { text: Zeroizing::new(b"one".to_vec()), records: 1 }).unwrap();
+            tokio::time::sleep(sealer_wait()).await;
+            intake.close();
         };
-        assert_eq!([event(0), event(1)], [(1, 0), (4, 5)]);
+        let (outcome, ()) = tokio::join!(sealer.segments(), later);
+        assert_eq!(outcome, Ok(()));
+        let events = events(&sealer, folder.path());
+        assert!(events[..2] == [Event::Heartbeat, Event::Heartbeat]);
+        assert!(matches!(events[2], Event::Segment { .. }) && events.len() == 3);
+    }
+
+    /// Longer than a batch waits, shorter than a heartbeat.
+    fn sealer_wait() -> Duration {
+        Duration::from_secs(2)
+    }
+
+    /// What was signed, in order.
+    fn events(sealer: &Sealer, folder: &std::path::Path) -> Vec<Event> {
+        let read = |seq: u32| {
+            let name = format!("{}-{seq:08}.jws", sealer.signer.boot());
+            let compact = std::fs::read_to_string(folder.join(name)).ok()?;
+            let record: Record = Jws::parse(&compact, 4096).unwrap().unverified().unwrap();
+            Some(record.event)
+        };
+        (0..).map_while(read).collect()
     }
 }

@@ -92,6 +92,11 @@ impl Signer {
         &self.boot
     }
 
+    /// From the next record on, these are the readers.
+    pub(crate) fn change_readers(&mut self, recipients: &Recipients) {
+        self.recipients_sha256 = recipients.sha256();
+    }
+
     /// Signs the next record. `identity` belongs to the first one of the boot.
     ///
     /// # Errors
@@ -142,9 +147,14 @@ mod tests {
 
     const BOOT: &str = "000102030405060708090a0b0c0d0e0f";
 
-    fn signer() -> Signer {
-        let recipient = age::x25519::Identity::generate().to_public().to_string();
-        Signer::new(BOOT, &recipient.parse().unwrap()).unwrap()
+    /// A signer, and the first record that it signs.
+    fn begun() -> (Signer, Signed) {
+        let recipients = age_recipient();
+        let mut signer = Signer::new(BOOT, &recipients).unwrap();
+        let start =
+            Event::Start { previous: None, heartbeat_seconds: 60, recipients: recipients.texts() };
+        let first = signer.sign(start, Some(identity(&signer))).unwrap();
+        (signer, first)
     }
 
     fn identity(signer: &Signer) -> Identity {
@@ -158,22 +168,22 @@ mod tests {
     }
 
     fn segment(records: u64) -> Event {
-        Event::Segment { sha256: [7; 32], bytes: 4321, records, lost: 2 }
+        let (first, last) = (Some(1), Some(2));
+        Event::Segment { sha256: [7; 32], bytes: 4321, records, spans: 2, points: 3, first, last }
     }
 
     #[test]
     fn what_it_signs_is_a_chain() {
-        let mut signer = signer();
-        let first = signer.sign(Event::Start, Some(identity(&signer))).unwrap();
+        let (mut signer, first) = begun();
         let (mut chain, record, proof) = Chain::begin(&first.compact).unwrap();
-        assert!(record.event == Event::Start && record.boot == BOOT);
+        assert_eq!(record.boot, BOOT);
         let alone = Inclusion { index: 0, size: 1, path: vec![] };
         assert_eq!(Some(proof.report_data), signer.binding().report_data(&alone));
 
         let second = signer.sign(segment(5), None).unwrap();
         assert!(chain.follow(&second.compact).unwrap().event == segment(5));
         assert_eq!(chain.head(), (1, second.digest));
-        let stop = signer.sign(Event::Stop { lost: 0 }, None).unwrap();
+        let stop = signer.sign(Event::Stop, None).unwrap();
         chain.follow(&stop.compact).unwrap();
         assert!(chain.is_stopped());
         assert_eq!([first.seq, second.seq, stop.seq], [0, 1, 2]);
@@ -181,8 +191,7 @@ mod tests {
 
     #[test]
     fn left_out_moved_changed_or_foreign_records_break_the_chain() {
-        let mut signer = signer();
-        let first = signer.sign(Event::Start, Some(identity(&signer))).unwrap();
+        let (mut signer, first) = begun();
         let second = signer.sign(segment(1), None).unwrap().compact;
         let third = signer.sign(segment(2), None).unwrap().compact;
         let (mut chain, ..) = Chain::begin(&first.compact).unwrap();
@@ -213,14 +222,14 @@ mod tests {
 
     #[test]
     fn the_header_is_exactly_this() {
-        let compact = signer().sign(segment(1), None).unwrap().compact;
+        let compact = begun().0.sign(segment(1), None).unwrap().compact;
         let header = from_b64u(compact.split('.').next().unwrap()).unwrap();
         assert_eq!(header, br#"{"alg":"ES256","typ":"privatemode-confidential-log+jws"}"#);
     }
 
     #[test]
     fn every_boot_has_its_own_key() {
-        assert_ne!(signer().public_key(), signer().public_key());
+        assert_ne!(begun().0.public_key(), begun().0.public_key());
         let refused = Signer::new("00", &age_recipient());
         assert_eq!(refused.err(), Some(SignerError::BootId));
     }

@@ -48,7 +48,7 @@ impl Signer {
     }
 
     /// The uncompressed point.
-    pub(super) fn point(&self) -> &[u8] {
+    pub(crate) fn point(&self) -> &[u8] {
         &self.point
     }
 }

@@ -1,75 +1,244 @@
 //! `pmc logs`: the sealed log, for its readers.
 
-use std::io::{BufWriter, Write as _};
+mod export;
+mod follow;
+mod keys;
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use attestation::Expect;
-use clap::{Args, Subcommand};
+use attestation::secrets::Signer;
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::expectations::Expectations;
 use super::verify::time_of;
-use super::{Failure, say};
+use super::{Failure, print, say};
+use crate::causes::printable_json;
 use crate::clock;
-use crate::logs::{Identities, Reader, Source, open};
+use crate::logs::{Document, Filter, Identities, Level, Log, Reader, Report, Source};
 
 /// Commands below `pmc logs`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Logs {
     /// Verify a sealed log and show its records. Records go to stdout, what was verified to stderr.
     Open(Open),
+    /// Verify a sealed log: chain, signatures, evidence, readers, gaps, ends. Without an identity, nothing is opened.
+    Verify(Verify),
+    /// Show the records of a log that grows, verified, as they come. Ends with Ctrl-C, or when the log is taken away.
+    Follow(follow::Follow),
+    /// Verify a sealed log and send its records to a collector of yours, or write them to a file.
+    Export(export::Export),
+    /// Make a reader's pair of keys. The public half, for LOG_RECIPIENTS, is printed.
+    Keygen(keys::Keygen),
+    /// Sign a list of readers, for LOG_RECIPIENTS_FILE.
+    Recipients(keys::Recipients),
+}
+
+/// Which log, and whom to believe.
+#[derive(Debug, Args)]
+struct Subject {
+    /// A folder that log-sealer wrote, one with the blobs of a container, or a file with what it printed.
+    log: PathBuf,
+    #[command(flatten)]
+    expectations: Expectations,
+    /// Judge certificates and open ends at this time: RFC 3339 or Unix seconds.
+    #[arg(long, value_name = "TIME", value_parser = time_of)]
+    at: Option<u64>,
+    /// The operator's public key that signs lists of readers. Without it, a change of readers is believed because the
+    /// attested sealer took it.
+    #[arg(long, value_name = "KEY")]
+    recipients_signer: Option<Signer>,
+    /// Only boots whose id begins with this; may be given several times.
+    #[arg(long, value_name = "ID")]
+    boot: Vec<String>,
+}
+
+impl Subject {
+    /// Hands the log to who reads it.
+    fn read<T>(
+        &self,
+        identities: &Identities,
+        read: impl FnOnce(Log<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let anchors = self.expectations.anchors()?;
+        let policy = self.expectations.policy(Expect::Value(Vec::new()))?;
+        let at = self.at.unwrap_or_else(clock::unix_now);
+        let reader = Reader { identities, anchors: &anchors, policy: &policy, at };
+        let log = Log::new(&Source::at(&self.log), &reader)
+            .with_signer(self.recipients_signer.as_ref())
+            .with_boots(self.boot.clone());
+        read(log)
+    }
+
+    /// What was found, as text.
+    fn text(&self, report: &Report) -> Result<String, Failure> {
+        let mut text = Vec::new();
+        report.write(&mut text).map_err(|error| Failure::unusable(&error))?;
+        let trust = self.expectations.anchors()?.trust();
+        let text = String::from_utf8_lossy(&text);
+        Ok(format!("{}\n{text}anchors: {trust}", self.log.display()))
+    }
+
+    /// Says what was found.
+    fn tell(&self, report: &Report) -> Result<(), Failure> {
+        say(Some(&self.text(report)?));
+        verdict(report)
+    }
+}
+
+fn verdict(report: &Report) -> Result<(), Failure> {
+    if report.is_sound() { Ok(()) } else { Err(Failure::Refused(None)) }
+}
+
+/// The reader's key.
+#[derive(Debug, Args)]
+struct Identity {
+    /// The reader's age identity, as age-keygen or `pmc logs keygen` writes it.
+    #[arg(long, value_name = "FILE")]
+    identity: PathBuf,
+}
+
+impl Identity {
+    fn read(&self) -> Result<Identities, Failure> {
+        Identities::from_file(&self.identity).map_err(|error| Failure::unusable(&error))
+    }
+}
+
+/// Which records are shown.
+#[derive(Debug, Args)]
+struct Chosen {
+    /// From this time on, by the clocks of the sources: RFC 3339 or Unix seconds.
+    #[arg(long, value_name = "TIME", value_parser = time_of)]
+    since: Option<u64>,
+    /// Before this time.
+    #[arg(long, value_name = "TIME", value_parser = time_of)]
+    until: Option<u64>,
+    /// Of this service; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    service: Vec<String>,
+    /// At least this severe: trace, debug, info, warn, error, fatal. Spans and metrics have no severity.
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<Level>,
+    /// Of this trace.
+    #[arg(long, value_name = "HEX")]
+    trace: Option<String>,
+}
+
+impl Chosen {
+    fn filter(&self) -> Filter {
+        Filter {
+            since: self.since,
+            until: self.until,
+            services: self.service.clone(),
+            level: self.level,
+            trace: self.trace.clone(),
+        }
+    }
+}
+
+/// How records are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A line a record.
+    Text,
+    /// OTLP/JSON, a document a line.
+    Json,
+}
+
+/// Shows records on stdout.
+struct Screen {
+    filter: Filter,
+    format: Format,
+    out: io::BufWriter<io::Stdout>,
+}
+
+impl Screen {
+    fn new(chosen: &Chosen, format: Format) -> Self {
+        Self { filter: chosen.filter(), format, out: io::BufWriter::new(io::stdout()) }
+    }
+
+    fn show(&mut self, document: &Document<'_>) -> io::Result<()> {
+        match self.format {
+            Format::Text => document.write_text_of(&self.filter, &mut self.out),
+            Format::Json => match document.json_of(&self.filter) {
+                Some(json) => writeln!(self.out, "{}", printable_json(&json)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// A reader of ours that went away has seen what it wanted.
+    fn flush(&mut self) {
+        let _ = self.out.flush();
+    }
 }
 
 /// Options of `pmc logs open`.
 #[derive(Debug, Args)]
 pub(super) struct Open {
-    /// The folder that log-sealer wrote, or a file with what it printed.
-    log: PathBuf,
-    /// The reader's age identity, as age-keygen writes it.
-    #[arg(long, value_name = "FILE")]
-    identity: PathBuf,
     #[command(flatten)]
-    expectations: Expectations,
-    /// Judge certificates at this time: RFC 3339 or Unix seconds.
-    #[arg(long, value_name = "TIME", value_parser = time_of)]
-    at: Option<u64>,
-    /// Print OTLP/JSON, a document a line, instead of text.
+    subject: Subject,
+    #[command(flatten)]
+    identity: Identity,
+    #[command(flatten)]
+    chosen: Chosen,
+    /// How records are shown.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Options of `pmc logs verify`.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    subject: Subject,
+    /// The reader's age identity: what is in the segments is counted as well.
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Print one JSON document.
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the command.
 pub(super) fn run(logs: &Logs) -> Result<(), Failure> {
-    let Logs::Open(options) = logs;
-    let identities =
-        Identities::from_file(&options.identity).map_err(|error| Failure::unusable(&error))?;
-    let anchors = options.expectations.anchors()?;
-    let policy = options.expectations.policy(Expect::Value(Vec::new()))?;
-    let at = options.at.unwrap_or_else(clock::unix_now);
-    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at };
-    let source = if options.log.is_dir() {
-        Source::Folder(options.log.clone())
-    } else {
-        Source::Captured(options.log.clone())
-    };
+    match logs {
+        Logs::Open(options) => open(options),
+        Logs::Verify(options) => verify(options),
+        Logs::Follow(options) => follow::run(options),
+        Logs::Export(options) => export::run(options),
+        Logs::Keygen(options) => keys::keygen(options),
+        Logs::Recipients(options) => keys::recipients(options),
+    }
+}
 
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let report = open(&source, &reader, &mut |document| {
-        if options.json {
-            writeln!(out, "{}", document.json())
-        } else {
-            document.write_text(&mut out)
-        }
-    });
-    let report = report.map_err(|error| Failure::unusable(&error))?;
-    // A reader of ours that went away has seen what it wanted.
-    let _ = out.flush();
-    let mut summary = Vec::new();
-    report.write(&mut summary).map_err(|error| Failure::unusable(&error))?;
-    say(Some(&format!(
-        "{}\n{}anchors: {}",
-        options.log.display(),
-        String::from_utf8_lossy(&summary),
-        anchors.trust()
-    )));
-    if report.is_sound() { Ok(()) } else { Err(Failure::Refused(None)) }
+fn open(options: &Open) -> Result<(), Failure> {
+    let identities = options.identity.read()?;
+    let mut screen = Screen::new(&options.chosen, options.format);
+    let report = options.subject.read(&identities, |log| {
+        let report = log.finish(&mut |document| screen.show(document));
+        report.map_err(|error| Failure::unusable(&error))
+    })?;
+    screen.flush();
+    options.subject.tell(&report)
+}
+
+fn verify(options: &Verify) -> Result<(), Failure> {
+    let identities = match &options.identity {
+        Some(file) => Identities::from_file(file).map_err(|error| Failure::unusable(&error))?,
+        None => Identities::none(),
+    };
+    let report = options.subject.read(&identities, |log| {
+        log.finish(&mut |_| Ok(())).map_err(|error| Failure::unusable(&error))
+    })?;
+    let mut text = String::new();
+    if options.json {
+        let _ = writeln!(text, "{}", printable_json(&format!("{:#}", report.json())));
+    } else {
+        let _ = writeln!(text, "{}", options.subject.text(&report)?);
+    }
+    print(&text);
+    verdict(&report)
 }

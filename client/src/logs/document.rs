@@ -1,15 +1,22 @@
-//! One document of OTLP/JSON, and its log records as lines of text.
+//! One document of OTLP/JSON, and what is in it as lines of text.
 //!
 //! What records hold was written by programs that strangers talk to. In text, nothing of it can reach the
 //! terminal as a control sequence: whatever is not printable is escaped, and a record is always one line.
 
-use std::fmt::Write as _;
+mod items;
+mod text;
+
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Deserialize;
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+
+use self::items::{Attribute, Item, LogRecord, Metric, Span};
+use self::text::plain;
+use super::filter::Filter;
+
+pub(super) use self::text::date;
 
 /// A document with where it stood.
 pub struct Document<'a> {
@@ -18,23 +25,54 @@ pub struct Document<'a> {
     /// The number of its segment's record.
     pub seq: u64,
     json: &'a str,
-    logs: Logs,
+    data: Data,
 }
 
-/// The parts of `LogsData` (OpenTelemetry protocol, logs.proto) that are shown.
+/// What a document is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    /// Log records.
+    Logs,
+    /// Spans.
+    Traces,
+    /// Metrics.
+    Metrics,
+}
+
+impl Signal {
+    /// Names of the three lists, from the outermost.
+    pub(super) fn lists(self) -> [&'static str; 3] {
+        match self {
+            Self::Logs => ["resourceLogs", "scopeLogs", "logRecords"],
+            Self::Traces => ["resourceSpans", "scopeSpans", "spans"],
+            Self::Metrics => ["resourceMetrics", "scopeMetrics", "metrics"],
+        }
+    }
+}
+
+/// `LogsData`, `TracesData` or `MetricsData` (OpenTelemetry protocol, `opentelemetry/proto`): an object with this one
+/// member.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Logs {
-    resource_logs: Vec<ResourceLogs>,
+enum Data {
+    #[serde(rename = "resourceLogs")]
+    Logs(Vec<OfResource<LogRecord>>),
+    #[serde(rename = "resourceSpans")]
+    Traces(Vec<OfResource<Span>>),
+    #[serde(rename = "resourceMetrics")]
+    Metrics(Vec<OfResource<Metric>>),
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ResourceLogs {
+struct OfResource<T> {
     #[serde(default)]
     resource: Option<Resource>,
-    #[serde(default)]
-    scope_logs: Vec<ScopeLogs>,
+    #[serde(
+        default = "Vec::new",
+        rename = "scopeLogs",
+        alias = "scopeSpans",
+        alias = "scopeMetrics"
+    )]
+    scopes: Vec<OfScope<T>>,
 }
 
 #[derive(Deserialize)]
@@ -44,58 +82,61 @@ struct Resource {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ScopeLogs {
-    #[serde(default)]
-    log_records: Vec<LogRecord>,
+struct OfScope<T> {
+    #[serde(default = "Vec::new", rename = "logRecords", alias = "spans", alias = "metrics")]
+    items: Vec<T>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
-struct LogRecord {
-    time_unix_nano: Value,
-    observed_time_unix_nano: Value,
-    severity_number: u32,
-    severity_text: String,
-    event_name: String,
-    body: Value,
-    attributes: Vec<Attribute>,
-    trace_id: String,
-    span_id: String,
-}
-
-#[derive(Deserialize)]
-struct Attribute {
-    #[serde(default)]
-    key: String,
-    #[serde(default)]
-    value: Value,
+impl<T> OfResource<T> {
+    fn service(&self) -> Option<&Value> {
+        let attributes = &self.resource.as_ref()?.attributes;
+        let name = attributes.iter().find(|attribute| attribute.key == "service.name");
+        name.map(|attribute| &attribute.value)
+    }
 }
 
 impl<'a> Document<'a> {
     pub(super) fn parse(boot: &'a str, seq: u64, line: &'a [u8]) -> io::Result<Self> {
         let json = std::str::from_utf8(line).map_err(io::Error::other)?;
         // serde_json's text may repeat a value; where it went wrong says enough
-        let logs = serde_json::from_str(json).map_err(|error| {
+        let data = serde_json::from_str(json).map_err(|error| {
             io::Error::other(format!("{:?} error in column {}", error.classify(), error.column()))
         })?;
-        Ok(Self { boot, seq, json, logs })
+        Ok(Self { boot, seq, json, data })
     }
 
-    /// The document as it was sealed: `{"resourceLogs":[…]}`.
+    /// The document as it was sealed: `{"resourceLogs":[…]}`, say.
     #[must_use]
     pub fn json(&self) -> &str {
         self.json
     }
 
+    /// What it is about.
+    #[must_use]
+    pub fn signal(&self) -> Signal {
+        match self.data {
+            Data::Logs(_) => Signal::Logs,
+            Data::Traces(_) => Signal::Traces,
+            Data::Metrics(_) => Signal::Metrics,
+        }
+    }
+
     /// Log records in it.
     #[must_use]
     pub fn records(&self) -> u64 {
-        let scopes = self.logs.resource_logs.iter().flat_map(|logs| &logs.scope_logs);
-        scopes
-            .map(|scope| scope.log_records.len())
-            .fold(0, |sum, n| sum.saturating_add(u64::try_from(n).unwrap_or(u64::MAX)))
+        if let Data::Logs(data) = &self.data { count(data) } else { 0 }
+    }
+
+    /// Spans in it.
+    #[must_use]
+    pub fn spans(&self) -> u64 {
+        if let Data::Traces(data) = &self.data { count(data) } else { 0 }
+    }
+
+    /// Data points of metrics in it.
+    #[must_use]
+    pub fn points(&self) -> u64 {
+        if let Data::Metrics(data) = &self.data { count(data) } else { 0 }
     }
 
     /// Writes one line a record: time, severity, service, body, attributes.
@@ -104,138 +145,95 @@ impl<'a> Document<'a> {
     ///
     /// What the writer says.
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        for logs in &self.logs.resource_logs {
-            let service = logs.resource.as_ref().map_or("-".to_owned(), service);
-            for record in logs.scope_logs.iter().flat_map(|scope| &scope.log_records) {
-                writeln!(out, "{}", record.line(&service))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn service(resource: &Resource) -> String {
-    let name = resource.attributes.iter().find(|attribute| attribute.key == "service.name");
-    name.map_or("-".to_owned(), |attribute| plain(&attribute.value))
-}
-
-impl LogRecord {
-    fn line(&self, service: &str) -> String {
-        let mut line = format!("{} {} {service}", self.time(), self.severity());
-        if !self.event_name.is_empty() {
-            let _ = write!(line, " [{}]", printable(&self.event_name));
-        }
-        if !self.body.is_null() {
-            let _ = write!(line, " {}", plain(&self.body));
-        }
-        for Attribute { key, value } in &self.attributes {
-            let _ = write!(line, " {}={}", printable(key), quoted(value));
-        }
-        for (name, id) in [("trace_id", &self.trace_id), ("span_id", &self.span_id)] {
-            if !id.is_empty() {
-                let _ = write!(line, " {name}={}", printable(id));
-            }
-        }
-        line
+        self.write_text_of(&Filter::default(), out)
     }
 
-    /// When it happened, or else when it was observed.
-    fn time(&self) -> String {
-        [&self.time_unix_nano, &self.observed_time_unix_nano]
-            .into_iter()
-            .filter_map(nanoseconds)
-            .find(|time| *time != 0)
-            .and_then(|time| OffsetDateTime::from_unix_timestamp_nanos(time.into()).ok())
-            .and_then(|time| time.format(&Rfc3339).ok())
-            .unwrap_or_else(|| "-".to_owned())
+    /// The same of what a filter keeps.
+    ///
+    /// # Errors
+    ///
+    /// What the writer says.
+    pub fn write_text_of(&self, filter: &Filter, out: &mut dyn Write) -> io::Result<()> {
+        match &self.data {
+            Data::Logs(data) => write(data, filter, out),
+            Data::Traces(data) => write(data, filter, out),
+            Data::Metrics(data) => write(data, filter, out),
+        }
     }
 
-    /// The source's own word for it, or the name of the number's range (logs.proto, `SeverityNumber`).
-    fn severity(&self) -> String {
-        if !self.severity_text.is_empty() {
-            return printable(&self.severity_text);
+    /// The document with what a filter keeps; `None` if that is nothing.
+    #[must_use]
+    pub fn json_of(&self, filter: &Filter) -> Option<Cow<'_, str>> {
+        if filter.is_everything() {
+            return Some(Cow::Borrowed(self.json));
         }
-        let name = match self.severity_number {
-            1..=4 => "TRACE",
-            5..=8 => "DEBUG",
-            9..=12 => "INFO",
-            13..=16 => "WARN",
-            17..=20 => "ERROR",
-            21..=24 => "FATAL",
-            _ => "-",
+        let kept = match &self.data {
+            Data::Logs(data) => kept(data, filter),
+            Data::Traces(data) => kept(data, filter),
+            Data::Metrics(data) => kept(data, filter),
         };
-        name.to_owned()
+        let mut document: Value = serde_json::from_str(self.json).ok()?;
+        let [outer, middle, inner] = self.signal().lists();
+        let resources = document.get_mut(outer)?.as_array_mut()?;
+        let mut left = false;
+        for (resource, kept) in resources.iter_mut().zip(&kept) {
+            let Some(scopes) = resource.get_mut(middle).and_then(Value::as_array_mut) else {
+                continue;
+            };
+            for (scope, kept) in scopes.iter_mut().zip(kept) {
+                let Some(items) = scope.get_mut(inner).and_then(Value::as_array_mut) else {
+                    continue;
+                };
+                let mut kept = kept.iter();
+                items.retain(|_| kept.next().is_some_and(|kept| *kept));
+                left |= !items.is_empty();
+            }
+            scopes.retain(|scope| is_filled(scope, inner));
+        }
+        resources.retain(|resource| is_filled(resource, middle));
+        left.then(|| Cow::Owned(document.to_string()))
     }
 }
 
-/// 64-bit integers are strings in OTLP/JSON, and readers take numbers too.
-fn nanoseconds(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+fn is_filled(value: &Value, list: &str) -> bool {
+    value.get(list).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
 }
 
-/// A date from Unix seconds.
-pub(super) fn date(unix: u64) -> String {
-    i64::try_from(unix)
-        .ok()
-        .and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok())
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| format!("second {unix}"))
+fn count<T: Item>(data: &[OfResource<T>]) -> u64 {
+    let items = data.iter().flat_map(|resource| &resource.scopes).flat_map(|scope| &scope.items);
+    items
+        .map(Item::count)
+        .fold(0, |sum, n| sum.saturating_add(u64::try_from(n).unwrap_or(u64::MAX)))
 }
 
-/// An `AnyValue` as text.
-fn plain(value: &Value) -> String {
-    match one_of(value) {
-        Some(("stringValue", Value::String(text))) => printable(text),
-        _ => quoted(value),
-    }
+/// For each item whether it is kept.
+fn kept<T: Item>(data: &[OfResource<T>], filter: &Filter) -> Vec<Vec<Vec<bool>>> {
+    data.iter()
+        .map(|resource| {
+            let of_service = keeps_service(resource, filter);
+            let keeps = |item: &T| of_service && filter.keeps(item.facts());
+            resource.scopes.iter().map(|scope| scope.items.iter().map(keeps).collect()).collect()
+        })
+        .collect()
 }
 
-/// The same where something follows: strings that could be mistaken for more than one word are in quotes.
-fn quoted(value: &Value) -> String {
-    let Some((kind, inner)) = one_of(value) else { return "null".to_owned() };
-    match (kind, inner) {
-        ("stringValue", Value::String(text)) => {
-            let text = printable(text);
-            let word = !text.is_empty() && !text.contains([' ', '"', '=', ',', '[', ']', '{', '}']);
-            if word { text } else { format!("\"{}\"", text.replace('"', "\\\"")) }
-        }
-        ("intValue" | "bytesValue", Value::String(text)) => printable(text),
-        ("arrayValue", inner) => {
-            let items = list(inner).map(quoted).collect::<Vec<_>>();
-            format!("[{}]", items.join(", "))
-        }
-        ("kvlistValue", inner) => {
-            let items = list(inner).map(|item| {
-                let key = item.get("key").and_then(Value::as_str).unwrap_or_default();
-                format!("{}={}", printable(key), quoted(item.get("value").unwrap_or(&Value::Null)))
-            });
-            format!("{{{}}}", items.collect::<Vec<_>>().join(", "))
-        }
-        (_, other) => printable(&other.to_string()),
-    }
+fn keeps_service<T>(resource: &OfResource<T>, filter: &Filter) -> bool {
+    let name = resource.service().and_then(|name| name.get("stringValue")?.as_str());
+    filter.keeps_service(name)
 }
 
-/// The one member that an `AnyValue` has.
-fn one_of(value: &Value) -> Option<(&str, &Value)> {
-    let (kind, inner) = value.as_object()?.iter().next()?;
-    Some((kind, inner))
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.get("values").and_then(Value::as_array).into_iter().flatten()
-}
-
-/// The text with everything escaped that is not printable: controls, line ends, marks that change the
-/// direction of writing. A backslash is escaped too, so that no text can pretend to be an escape.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' => out.push(c),
-            _ => out.extend(c.escape_debug()),
+fn write<T: Item>(data: &[OfResource<T>], filter: &Filter, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = String::new();
+    for resource in data.iter().filter(|resource| keeps_service(resource, filter)) {
+        let service = resource.service().map_or_else(|| "-".to_owned(), plain);
+        let items = resource.scopes.iter().flat_map(|scope| &scope.items);
+        for item in items.filter(|item| filter.keeps(item.facts())) {
+            line.clear();
+            item.write(&service, &mut line);
+            out.write_all(line.as_bytes())?;
         }
     }
-    out
+    Ok(())
 }
 
 #[cfg(test)]
@@ -319,16 +317,95 @@ mod tests {
 
     #[test]
     fn what_is_no_document_is_refused_without_being_repeated() {
-        for bad in ["", "{", "[]", "{}", r#"{"resourceLogs":"canary"}"#, "\"canary\""] {
+        for bad in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"resourceLogs":"canary"}"#,
+            r#"{"resourceLogs":[],"canary":1}"#,
+            "\"canary\"",
+        ] {
             let error = Document::parse("b", 1, bad.as_bytes()).err().unwrap();
             assert!(!error.to_string().contains("canary"), "{error}");
         }
         assert!(Document::parse("b", 1, &[0xff]).is_err());
     }
 
+    fn parse(json: &Value) -> String {
+        json.to_string()
+    }
+
     #[test]
-    fn dates_are_dates() {
-        assert_eq!(date(1_700_000_000), "2023-11-14T22:13:20Z");
-        assert_eq!(date(u64::MAX), format!("second {}", u64::MAX));
+    fn spans_and_points_are_counted_and_shown() {
+        let resource =
+            json!({"attributes": [{"key": "service.name", "value": {"stringValue": "p"}}]});
+        let spans = parse(
+            &json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [
+                {"traceId": "0af7", "spanId": "b7ad", "name": "GET\n/", "kind": 2, "status": {"code": 2},
+                 "startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000000000250000",
+                 "attributes": [{"key": "a", "value": {"boolValue": true}}]},
+                {"name": "", "status": {}},
+            ]}]}]}),
+        );
+        let document = Document::parse("b", 1, spans.as_bytes()).unwrap();
+        assert_eq!((document.signal(), document.spans()), (Signal::Traces, 2));
+        assert_eq!((document.records(), document.points()), (0, 0));
+        let mut out = Vec::new();
+        document.write_text(&mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "2023-11-14T22:13:20Z SPAN p GET\\n/ took=250us status=error a=true trace_id=0af7 \
+             span_id=b7ad\n- SPAN p \n"
+        );
+
+        let metrics = parse(&json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [
+            {"name": "requests", "unit": "1", "sum": {"dataPoints": [
+                {"asInt": "7", "timeUnixNano": "1700000000000000000",
+                 "attributes": [{"key": "path", "value": {"stringValue": "/v1"}}]},
+                {"asDouble": 0.5},
+            ]}},
+            {"name": "took", "histogram": {"dataPoints": [{"count": "3", "sum": 1.5}]}},
+        ]}]}]}));
+        let document = Document::parse("b", 1, metrics.as_bytes()).unwrap();
+        assert_eq!((document.signal(), document.points()), (Signal::Metrics, 3));
+        let mut out = Vec::new();
+        document.write_text(&mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "2023-11-14T22:13:20Z METRIC - requests=7 1 path=/v1\n- METRIC - requests=0.5 1\n\
+             - METRIC - took.count=3.sum=1.5\n"
+        );
+    }
+
+    #[test]
+    fn a_filter_leaves_a_document_that_is_one() {
+        let record = |body: &str, severity: u32| json!({"body": {"stringValue": body}, "severityNumber": severity, "unknown": [1]});
+        let of = |service: &str, records: Vec<Value>| {
+            let name = json!({"key": "service.name", "value": {"stringValue": service}});
+            json!({"resource": {"attributes": [name]}, "schemaUrl": "kept",
+                   "scopeLogs": [{"logRecords": records}, {"logRecords": []}]})
+        };
+        let json = parse(&json!({"resourceLogs": [
+            of("a", vec![record("one", 9), record("two", 17)]),
+            of("b", vec![record("three", 17)]),
+        ]}));
+        let document = Document::parse("b", 1, json.as_bytes()).unwrap();
+        assert_eq!(document.json_of(&Filter::default()).as_deref(), Some(json.as_str()));
+        let filter = Filter {
+            services: vec!["a".to_owned()],
+            level: Some(crate::logs::Level::Error),
+            ..Filter::default()
+        };
+        let left: Value = serde_json::from_str(&document.json_of(&filter).unwrap()).unwrap();
+        let mut expected = of("a", vec![record("two", 17)]);
+        expected["scopeLogs"].as_array_mut().unwrap().pop();
+        assert_eq!(left, json!({"resourceLogs": [expected]}));
+        let mut out = Vec::new();
+        document.write_text_of(&filter, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "- ERROR a two\n");
+
+        let nothing = Filter { services: vec!["c".to_owned()], ..Filter::default() };
+        assert_eq!(document.json_of(&nothing), None);
     }
 }

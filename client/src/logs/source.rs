@@ -2,8 +2,10 @@
 //! number, and reads it piece by piece; it verifies nothing.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use attestation::crypto::sha256;
@@ -11,42 +13,60 @@ use attestation::jws::Jws;
 use attestation::log_record::{self, Record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 
+use super::capture::{Found, Line, Scanner};
 use super::segment::MAX_SEALED;
 use super::{OpenError, Problem};
 
 /// The most records and segments that are kept track of: a year of segments every ten seconds, and more.
 const MOST: usize = 8_000_000;
 
-/// The longest line of captured output that can be one of a log: a record, a segment in base64, a few names.
-const LONGEST_LINE: usize = log_record::MAX_LENGTH + MAX_SEALED / 3 * 4 + 1024;
-
-/// How each line of a log in captured output begins.
-const LINE: &[u8] = b"{\"record\":\"";
+/// The most files with lines in a folder.
+const MOST_FILES: usize = 65_536;
 
 /// Where a log lies.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A folder with `<boot>-<seq>.jws` and `<boot>-<seq>.age`. Other names are passed over.
+    /// A folder with `<boot>-<seq>.jws` and `<boot>-<seq>.age`, or with `<boot>….jsonl` as a blob container has them.
+    /// Other names are passed over.
     Folder(PathBuf),
     /// A file with the sealer's standard output. Other lines are passed over. It is read twice, so it cannot be
     /// a pipe.
     Captured(PathBuf),
 }
 
+impl Source {
+    /// What lies there.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        let path = path.to_owned();
+        if path.is_dir() { Self::Folder(path) } else { Self::Captured(path) }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Folder(path) | Self::Captured(path) => path,
+        }
+    }
+}
+
 /// What is there.
 pub(super) struct Index {
-    store: Store,
+    source: Source,
+    /// Files with lines, and how far each was looked through.
+    files: Vec<LineFile>,
     boots: BTreeMap<String, BTreeMap<u64, Entry>>,
     entries: usize,
     /// What is wrong with the source itself.
     pub(super) problems: Vec<Problem>,
 }
 
-enum Store {
-    Folder(PathBuf),
-    Captured(File),
+struct LineFile {
+    path: PathBuf,
+    /// Device and inode: another file under the same name is not this one going on.
+    identity: Option<(u64, u64)>,
+    offset: u64,
+    number: u64,
 }
 
 /// What there is of one number.
@@ -54,8 +74,12 @@ enum Store {
 pub(super) struct Entry {
     record: Option<Place>,
     segment: Option<Place>,
+    /// A file of the folder holds the record.
+    in_file: bool,
     /// There is another record of this number.
     pub(super) forked: bool,
+    /// How often the same record is there once more.
+    pub(super) duplicates: u64,
 }
 
 impl Entry {
@@ -73,100 +97,144 @@ impl Entry {
 enum Place {
     /// In the file of its name.
     File,
-    /// In a line of the capture.
-    Line { offset: u64, length: usize, record_sha256: [u8; 32] },
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    record: String,
-    segment: Option<String>,
+    /// In a line of that file with lines.
+    Line { file: usize, offset: u64, length: usize, record_sha256: [u8; 32] },
 }
 
 impl Index {
-    pub(super) fn read(source: &Source) -> Result<Self, OpenError> {
-        let (path, read) = match source {
-            Source::Folder(path) => (path, Self::folder(path)?),
-            Source::Captured(path) => (path, Self::captured(path)?),
+    /// Nothing is looked at yet.
+    pub(super) fn new(source: &Source) -> Self {
+        let files = match source {
+            Source::Folder(_) => Vec::new(),
+            Source::Captured(path) => vec![LineFile::new(path.clone())],
         };
-        if read.boots.is_empty() && read.problems.is_empty() {
-            return Err(OpenError::Empty(path.clone()));
-        }
-        Ok(read)
+        let source = source.clone();
+        Self { source, files, boots: BTreeMap::new(), entries: 0, problems: Vec::new() }
     }
 
-    fn folder(path: &Path) -> Result<Self, OpenError> {
-        let unreadable = |error| OpenError::Source(path.to_owned(), error);
-        let mut index = Self::new(Store::Folder(path.to_owned()));
-        for entry in std::fs::read_dir(path).map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name();
-            let Some((boot, seq, kind)) = name.to_str().and_then(parse_name) else { continue };
-            let entry = index.entry(path, boot, seq)?;
-            match kind {
-                Kind::Record => entry.record = Some(Place::File),
-                Kind::Segment => entry.segment = Some(Place::File),
-            }
-        }
-        Ok(index)
+    /// Whether there is nothing like a log.
+    pub(super) fn is_empty(&self) -> bool {
+        self.boots.is_empty() && self.problems.is_empty()
     }
 
-    fn captured(path: &Path) -> Result<Self, OpenError> {
-        let unreadable = |error| OpenError::Source(path.to_owned(), error);
-        let open = || File::open(path).map_err(unreadable);
-        let mut index = Self::new(Store::Captured(open()?));
-        let mut from = BufReader::new(open()?);
-        let (mut offset, mut number) = (0, 0);
-        loop {
-            let mut bytes = Vec::new();
-            let length = read_line(&mut from, &mut bytes).map_err(unreadable)?;
-            if length == 0 {
-                return Ok(index);
-            }
-            number += 1;
-            if bytes.starts_with(LINE) {
-                index.line(path, number, offset, &bytes)?;
-            }
-            offset += length;
+    /// Finds what was added since. `complete`: nothing will be added any more.
+    pub(super) fn refresh(&mut self, complete: bool) -> Result<(), OpenError> {
+        if let Source::Folder(path) = &self.source {
+            self.folder(&path.clone())?;
         }
-    }
-
-    fn line(
-        &mut self,
-        path: &Path,
-        number: u64,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), OpenError> {
-        let Some((line, record)) = parse_line(bytes) else {
-            self.problems.push(Problem::Line(number));
-            return Ok(());
-        };
-        let record_sha256 = sha256(line.record.as_bytes());
-        let place = Place::Line { offset, length: bytes.len(), record_sha256 };
-        let entry = self.entry(path, &record.boot, record.seq)?;
-        match entry.record {
-            None => {
-                entry.record = Some(place);
-                entry.segment = line.segment.map(|_| place);
-            }
-            // delivery is at least once: the same record twice is one
-            Some(Place::Line { record_sha256: known, .. }) if known == record_sha256 => {}
-            Some(_) => entry.forked = true,
+        for at in 0..self.files.len() {
+            self.lines(at, complete)?;
         }
         Ok(())
     }
 
-    fn new(store: Store) -> Self {
-        Self { store, boots: BTreeMap::new(), entries: 0, problems: Vec::new() }
+    fn folder(&mut self, path: &Path) -> Result<(), OpenError> {
+        let unreadable = |error| OpenError::Source(path.to_owned(), error);
+        let mut with_lines = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Some((boot, seq, kind)) = parse_name(name) {
+                self.file(boot, seq, kind)?;
+            } else if has_lines(name) {
+                with_lines.push(path.join(name));
+            }
+        }
+        with_lines.sort();
+        with_lines.retain(|path| self.files.iter().all(|file| file.path != *path));
+        if self.files.len() + with_lines.len() > MOST_FILES {
+            return Err(OpenError::TooMany { path: path.to_owned(), limit: MOST_FILES });
+        }
+        self.files.extend(with_lines.into_iter().map(LineFile::new));
+        Ok(())
     }
 
-    fn entry(&mut self, path: &Path, boot: &str, seq: u64) -> Result<&mut Entry, OpenError> {
-        self.entries += 1;
-        if self.entries > MOST {
-            return Err(OpenError::TooMany { path: path.to_owned(), limit: MOST });
+    fn file(&mut self, boot: &str, seq: u64, kind: Kind) -> Result<(), OpenError> {
+        let entry = self.entry(boot, seq)?;
+        match (kind, entry.record) {
+            (Kind::Segment, _) => entry.segment = entry.segment.or(Some(Place::File)),
+            (Kind::Record, None) => {
+                entry.record = Some(Place::File);
+                entry.in_file = true;
+            }
+            (Kind::Record, Some(_)) if entry.in_file => {}
+            (Kind::Record, Some(known)) => {
+                entry.in_file = true;
+                let same = self.digest(known, boot, seq) == self.digest(Place::File, boot, seq);
+                self.entry(boot, seq)?.again(same);
+            }
         }
-        Ok(self.boots.entry(boot.to_owned()).or_default().entry(seq).or_default())
+        Ok(())
+    }
+
+    fn lines(&mut self, at: usize, complete: bool) -> Result<(), OpenError> {
+        let Some(LineFile { path, identity, offset, number }) = self.files.get(at) else {
+            return Ok(());
+        };
+        let path = path.clone();
+        let unreadable = |error| OpenError::Source(path.clone(), error);
+        let mut file = plain(&path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        let now = (metadata.dev(), metadata.ino());
+        if identity.is_some_and(|then| then != now) || metadata.len() < *offset {
+            return Err(OpenError::Replaced(path));
+        }
+        file.seek(SeekFrom::Start(*offset)).map_err(unreadable)?;
+        let mut scanner = Scanner::new(BufReader::new(file), *offset, *number, complete);
+        while let Some(found) = scanner.next().map_err(unreadable)? {
+            self.line(at, found)?;
+        }
+        let (offset, number) = scanner.passed();
+        if let Some(file) = self.files.get_mut(at) {
+            *file = LineFile { path, identity: Some(now), offset, number };
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, file: usize, found: Found) -> Result<(), OpenError> {
+        let Found { offset, length, number, line } = found;
+        let parsed = line.and_then(|line| {
+            let record = unverified(&line.record).filter(|record| is_boot(&record.boot))?;
+            Some((line, record))
+        });
+        let Some((line, record)) = parsed else {
+            let path = self.files.get(file).map_or_else(PathBuf::new, |file| file.path.clone());
+            self.problems.push(Problem::Line { path, line: number });
+            return Ok(());
+        };
+        let record_sha256 = sha256(line.record.as_bytes());
+        let place = Place::Line { file, offset, length, record_sha256 };
+        let segment = line.segment.map(|_| place);
+        let (boot, seq) = (&record.boot, record.seq);
+        let known = self.entry(boot, seq)?.record;
+        let same = known.map(|known| self.digest(known, boot, seq) == Some(record_sha256));
+        let entry = self.entry(boot, seq)?;
+        match same {
+            None => {
+                entry.record = Some(place);
+                entry.segment = entry.segment.or(segment);
+            }
+            // delivery is at least once: the same record twice is one
+            Some(true) => {
+                entry.again(true);
+                entry.segment = entry.segment.or(segment);
+            }
+            Some(false) => entry.again(false),
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, boot: &str, seq: u64) -> Result<&mut Entry, OpenError> {
+        match self.boots.entry(boot.to_owned()).or_default().entry(seq) {
+            btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
+            btree_map::Entry::Vacant(_) if self.entries >= MOST => {
+                Err(OpenError::TooMany { path: self.source.path().to_owned(), limit: MOST })
+            }
+            btree_map::Entry::Vacant(new) => {
+                self.entries += 1;
+                Ok(new.insert(Entry::default()))
+            }
+        }
     }
 
     /// Every boot, in the order in which they claim to have begun; those that do not say come last.
@@ -189,9 +257,20 @@ impl Index {
         self.boots.get(boot).into_iter().flatten().map(|(seq, entry)| (*seq, entry))
     }
 
+    /// What there is of a number.
+    pub(super) fn at(&self, boot: &str, seq: u64) -> Option<&Entry> {
+        self.boots.get(boot)?.get(&seq)
+    }
+
+    /// The first number of a boot after this one that has a record.
+    pub(super) fn next_record(&self, boot: &str, after: u64) -> Option<u64> {
+        let mut later = self.boots.get(boot)?.range(after.checked_add(1)?..);
+        later.find(|(_, entry)| entry.has_record()).map(|(seq, _)| *seq)
+    }
+
     /// A record's compact form; `None` if there is none.
     pub(super) fn record(&self, boot: &str, seq: u64) -> Option<Result<String, Problem>> {
-        let place = self.boots.get(boot)?.get(&seq)?.record?;
+        let place = self.at(boot, seq)?.record?;
         let name = format!("record {seq} of boot {boot}");
         let read = self.bytes(place, boot, seq, Kind::Record).and_then(|bytes| match place {
             Place::File => String::from_utf8(bytes).map_err(io::Error::other),
@@ -202,7 +281,7 @@ impl Index {
 
     /// A segment's bytes; `None` if there is none.
     pub(super) fn segment(&self, boot: &str, seq: u64) -> Option<Result<Vec<u8>, Problem>> {
-        let place = self.boots.get(boot)?.get(&seq)?.segment?;
+        let place = self.at(boot, seq)?.segment?;
         let name = format!("segment {seq} of boot {boot}");
         let read = self.bytes(place, boot, seq, Kind::Segment).and_then(|bytes| match place {
             Place::File => Ok(bytes),
@@ -214,29 +293,55 @@ impl Index {
         Some(read.map_err(|source| Problem::Unreadable { name, source }))
     }
 
+    /// SHA-256 of the record at a place; `None` if it cannot be read.
+    fn digest(&self, place: Place, boot: &str, seq: u64) -> Option<[u8; 32]> {
+        match place {
+            Place::Line { record_sha256, .. } => Some(record_sha256),
+            Place::File => Some(sha256(&self.bytes(Place::File, boot, seq, Kind::Record).ok()?)),
+        }
+    }
+
     fn bytes(&self, place: Place, boot: &str, seq: u64, kind: Kind) -> io::Result<Vec<u8>> {
-        match (&self.store, place) {
-            (Store::Folder(path), Place::File) => {
-                let path = path.join(format!("{boot}-{seq:08}.{}", kind.extension()));
-                // whoever stores a log may have put a pipe or a device there
-                if !std::fs::metadata(&path)?.is_file() {
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-                }
-                read_at_most(File::open(path)?, kind.longest())
+        match place {
+            Place::File => {
+                let name = format!("{boot}-{seq:08}.{}", kind.extension());
+                read_at_most(plain(&self.source.path().join(name))?, kind.longest())
             }
-            (Store::Captured(file), Place::Line { offset, length, .. }) => {
-                let mut file = file;
+            Place::Line { file, offset, length, .. } => {
+                let file = self.files.get(file).ok_or(io::ErrorKind::NotFound)?;
+                let mut file = plain(&file.path)?;
                 file.seek(SeekFrom::Start(offset))?;
                 let mut bytes = vec![0; length];
                 file.read_exact(&mut bytes)?;
                 Ok(bytes)
             }
-            // an index has one kind of places: its store's
-            (Store::Folder(_), Place::Line { .. }) | (Store::Captured(_), Place::File) => {
-                Err(io::ErrorKind::NotFound.into())
-            }
         }
     }
+}
+
+impl LineFile {
+    fn new(path: PathBuf) -> Self {
+        Self { path, identity: None, offset: 0, number: 0 }
+    }
+}
+
+impl Entry {
+    /// There is one more record of this number.
+    fn again(&mut self, same: bool) {
+        if same {
+            self.duplicates += 1;
+        } else {
+            self.forked = true;
+        }
+    }
+}
+
+/// Opens a file to read it. Whoever stores a log may have put a pipe or a device there.
+fn plain(path: &Path) -> io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    File::open(path)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -270,23 +375,24 @@ fn parse_name(name: &str) -> Option<(&str, u64, Kind)> {
     (is_boot(boot) && format!("{seq:08}") == number).then_some((boot, seq, kind))
 }
 
+/// Whether a file is one of a boot's blobs.
+fn has_lines(name: &str) -> bool {
+    let stem = name.strip_suffix(".jsonl");
+    stem.and_then(|stem| stem.get(..32)).is_some_and(is_boot)
+}
+
 fn is_boot(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn parse_line(bytes: &[u8]) -> Option<(Line, Record)> {
-    let line: Line = serde_json::from_slice(bytes).ok()?;
-    let record = unverified(&line.record).filter(|record| is_boot(&record.boot))?;
-    Some((line, record))
-}
-
-/// A line that could be parsed before; it may have changed since.
+/// A line that was found before; the file may have changed since.
 fn again(bytes: &[u8]) -> io::Result<Line> {
-    Ok(serde_json::from_slice(bytes)?)
+    let found = Scanner::new(bytes, 0, 0, true).next()?;
+    found.and_then(|found| found.line).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// What a record claims.
-fn unverified(compact: &str) -> Option<Record> {
+pub(super) fn unverified(compact: &str) -> Option<Record> {
     Jws::parse(compact, log_record::MAX_LENGTH).ok()?.unverified().ok()
 }
 
@@ -301,29 +407,6 @@ fn read_at_most(from: impl Read, limit: usize) -> io::Result<Vec<u8>> {
         ));
     }
     Ok(bytes)
-}
-
-/// Reads a line with its end, and returns its length. What is longer than any line of a log is passed over;
-/// `line` then holds its beginning.
-fn read_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
-    let mut length = 0;
-    loop {
-        let buffer = from.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(length);
-        }
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let part = end.map_or(buffer, |end| buffer.split_at(end + 1).0);
-        let taken = part.len();
-        if line.len() + taken <= LONGEST_LINE {
-            line.extend_from_slice(part);
-        }
-        from.consume(taken);
-        length += u64::try_from(taken).unwrap_or(u64::MAX);
-        if end.is_some() {
-            return Ok(length);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -352,25 +435,10 @@ mod tests {
             "README".to_owned(),
         ] {
             assert_eq!(parse_name(&bad), None, "{bad}");
+            assert!(!has_lines(&bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn lines_are_read_with_a_bound_and_counted_whole() {
-        let long = vec![b'x'; LONGEST_LINE + 10];
-        let text = [b"one\n".as_slice(), &long, b"\ntwo"].concat();
-        let mut from = BufReader::with_capacity(1000, text.as_slice());
-        let mut next = || {
-            let mut line = Vec::new();
-            let length = read_line(&mut from, &mut line).unwrap();
-            (length, line)
-        };
-        assert_eq!(next(), (4, b"one\n".to_vec()));
-        let (length, kept) = next();
-        assert_eq!(length, u64::try_from(LONGEST_LINE + 11).unwrap());
-        assert!(kept.len() <= LONGEST_LINE);
-        assert_eq!(next(), (3, b"two".to_vec()));
-        assert_eq!(next(), (0, vec![]));
+        assert!(has_lines(&format!("{BOOT}.jsonl")) && has_lines(&format!("{BOOT}-2.jsonl")));
+        assert!(!has_lines("notes.jsonl") && !has_lines(&format!("{BOOT}.jsonl.gz")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! evidence binds the writer's key.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use age::x25519;
 use attestation::certificate::Certificate;
 use attestation::crypto::sha256;
 use attestation::encoding::to_b64u;
-use attestation::log_record::{Event, Identity, Record, TYPE};
+use attestation::log_record::{Event, Identity, Previous, Readers, Record, TYPE, Why};
 use attestation::merkle::Inclusion;
 use attestation::policy::Hex;
 use attestation::wire::InclusionText;
@@ -27,7 +28,8 @@ use sim::pki::amd::AmdAuthority;
 use sim::seed::Seed;
 use sim::tcb::Product;
 
-use super::{Document, Identities, OpenError, Reader, Report, Source, open};
+use super::{Document, Identities, OpenError, Reader, Report, Source, open, sign_readers};
+use crate::secrets::OperatorKey;
 
 /// When the tests read: within the simulated certificates' validity.
 pub(super) const NOW: u64 = 1_780_000_000;
@@ -60,8 +62,12 @@ impl Group {
         Self { seed, machine, guest }
     }
 
+    pub(super) fn chain_pem(&self) -> String {
+        self.machine.amd().chain_pem().unwrap()
+    }
+
     pub(super) fn anchors(&self) -> Anchors {
-        danger::Anchors::from_pem(&self.machine.amd().chain_pem().unwrap()).unwrap()
+        danger::Anchors::from_pem(&self.chain_pem()).unwrap()
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -105,6 +111,8 @@ pub(super) struct Author {
     pub(super) prev: Option<[u8; 32]>,
     pub(super) time: u64,
     pub(super) reader: x25519::Recipient,
+    /// What the first record says of the boot before.
+    pub(super) previous: Option<Previous>,
     pub(super) pieces: Vec<Piece>,
 }
 
@@ -116,6 +124,7 @@ impl Author {
             prev: None,
             time: NOW - 1000 + u64::from(boot),
             reader: reader.to_public(),
+            previous: None,
             pieces: Vec::new(),
         }
     }
@@ -127,7 +136,7 @@ impl Author {
         author.segment(&[&["one", "two"]]);
         author.segment(&[&["three"]]);
         author.segment(&[&["four", "five"], &["six"]]);
-        author.add(Event::Stop { lost: 0 }, None, None);
+        author.add(Event::Stop, None, None);
         author
     }
 
@@ -152,7 +161,13 @@ impl Author {
 
     pub(super) fn start(&mut self, group: &Group) {
         let identity = self.identity(group);
-        self.add(Event::Start, Some(identity), None);
+        self.add(self.beginning(), Some(identity), None);
+    }
+
+    /// What the first record says.
+    pub(super) fn beginning(&self) -> Event {
+        let recipients = vec![self.reader.to_string()];
+        Event::Start { previous: self.previous.clone(), heartbeat_seconds: 60, recipients }
     }
 
     /// Adds a segment with one document for each list of bodies.
@@ -163,15 +178,45 @@ impl Author {
             json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).to_string() + "\n"
         });
         let records = documents.iter().map(|bodies| u64::try_from(bodies.len()).unwrap()).sum();
-        self.seal(lines.collect::<String>().as_bytes(), records, 0);
+        self.seal(lines.collect::<String>().as_bytes(), records);
     }
 
-    pub(super) fn seal(&mut self, text: &[u8], records: u64, lost: u64) {
+    pub(super) fn seal(&mut self, text: &[u8], records: u64) {
         let packed = zstd::encode_all(text, 3).unwrap();
         let sealed = age::encrypt(&self.reader, &packed).unwrap();
         let bytes = u64::try_from(sealed.len()).unwrap();
-        let event = Event::Segment { sha256: sha256(&sealed), bytes, records, lost };
+        let event = Event::Segment {
+            sha256: sha256(&sealed),
+            bytes,
+            records,
+            spans: 0,
+            points: 0,
+            first: None,
+            last: None,
+        };
         self.add(event, None, Some(sealed));
+    }
+
+    pub(super) fn lose(&mut self, records: u64) {
+        self.add(Event::Loss { records, spans: 0, points: 0, why: Why::Sealing }, None, None);
+    }
+
+    /// From here on, another one reads, by this operator's word.
+    pub(super) fn change_reader(&mut self, reader: &x25519::Identity, operator: &OperatorKey) {
+        self.reader = reader.to_public();
+        let readers = Readers {
+            group: "group".to_owned(),
+            version: NonZeroU64::MIN,
+            recipients: vec![self.reader.to_string()],
+        };
+        let signed = sign_readers(&readers, operator).unwrap();
+        self.add(Event::Recipients { signed }, None, None);
+    }
+
+    /// The newest record, as a later boot names it.
+    pub(super) fn head(&self) -> Previous {
+        let seq = u64::try_from(self.pieces.len()).unwrap() - 1;
+        Previous { boot: self.boot.clone(), seq, digest: self.prev.unwrap() }
     }
 
     pub(super) fn add(

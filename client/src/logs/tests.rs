@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use super::testing::{Author, Group, NOW, Piece, Read, identities, read, read_as};
 use super::{
-    End, Identities, IdentitiesError, OpenError, Problem, Reader, SegmentError, Source, open,
+    End, Identities, IdentitiesError, OpenError, Problem, Reader, Report, SegmentError, Source,
+    open,
 };
 
 const SIX: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
@@ -39,6 +40,14 @@ impl Place {
 
     fn read(&self) -> Read {
         read(&self.source(), &self.reader, &self.group)
+    }
+
+    /// What is found at another time, by somebody who has no key.
+    fn report_at(&self, at: u64) -> Report {
+        let (anchors, policy) = (self.group.anchors(), self.group.policy());
+        let identities = Identities::none();
+        let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at };
+        open(&self.source(), &reader, &mut |_| panic!("nothing can be opened")).unwrap()
     }
 }
 
@@ -74,8 +83,8 @@ fn a_whole_log_is_read_whole() {
         author.start(&place.group);
         author.segment(&[&[body]]);
     }
-    early.seal(b"", 0, 7);
-    early.add(Event::Stop { lost: 2 }, None, None);
+    early.lose(9);
+    early.add(Event::Stop, None, None);
     early.write_to(place.folder.path());
     late.write_to(place.folder.path());
     fs::write(place.folder.path().join("README"), "not of the log").unwrap();
@@ -86,7 +95,7 @@ fn a_whole_log_is_read_whole() {
     assert_eq!(bodies, ["early", "late"]);
     let [first, second] = report.boots.as_slice() else { panic!("two boots") };
     assert_eq!((first.end, second.end), (End::Stopped, End::Open));
-    assert_eq!((first.segments, first.records, first.lost), (2, 1, 9));
+    assert_eq!((first.segments, first.records, first.lost), (1, 1, 9));
     assert_eq!(first.times, Some((NOW - 500, NOW - 497)));
     assert_eq!(first.trust, Some(Trust::NotProduction));
     assert!(!first.findings.is_empty());
@@ -98,7 +107,7 @@ fn a_whole_log_is_read_whole() {
         "anchors: NOT PRODUCTION",
         "unchecked: U1 ",
         "unchecked: C6 ",
-        "1 log records in 2 segments, 9 lost",
+        "1 log records in 1 segments, 9 lost",
         "stopped in order",
         "OPEN END",
         "2 boots: nothing is wrong",
@@ -173,7 +182,7 @@ fn evidence_of_another_key_boot_or_list_of_readers_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let mut author = Author::new(1, &place.reader);
         stolen.public_key = author.identity(&place.group).public_key;
-        author.add(Event::Start, Some(stolen), None);
+        author.add(author.beginning(), Some(stolen), None);
         author.segment(&[&["forged"]]);
         author.write_to(folder.path());
         let source = Source::Folder(folder.path().to_owned());
@@ -207,14 +216,21 @@ fn a_record_that_was_taken_out_is_missed() {
 }
 
 #[test]
-fn a_tail_that_was_cut_leaves_an_open_end() {
+fn a_tail_that_was_cut_is_named_once_a_sealer_would_have_signed_something() {
+    let (problem, bodies) = damaged(|author| author.pieces.truncate(3));
+    assert!(matches!(problem, Problem::CutOff { seq: 2 }), "{problem:?}");
+    assert_eq!(bodies, ["one", "two", "three"]);
+
     let place = Place::new();
     let mut author = place.author(1);
     author.pieces.truncate(3);
     author.write_to(place.folder.path());
-    let Read { report, bodies } = place.read();
-    assert_eq!(report.boots[0].end, End::Open);
-    assert_eq!(bodies, ["one", "two", "three"]);
+    let newest = author.time + 2;
+    for (at, sound) in [(newest, true), (newest + 180, true), (newest + 181, false)] {
+        let report = place.report_at(at);
+        assert_eq!(report.boots[0].end, End::Open);
+        assert_eq!(report.is_sound(), sound, "{at}");
+    }
 }
 
 #[test]
@@ -323,7 +339,11 @@ fn a_reader_of_something_else_is_told_once() {
     let Read { report, bodies } = read(&place.source(), &stranger, &place.group);
     assert!(bodies.is_empty());
     let [boot] = report.boots.as_slice() else { panic!("one boot") };
-    assert!(matches!(boot.problems.as_slice(), [Problem::NotAReader]), "{:?}", boot.problems);
+    assert!(
+        matches!(boot.problems.as_slice(), [Problem::NotAReader { seq: 1 }]),
+        "{:?}",
+        boot.problems
+    );
     assert_eq!(boot.end, End::Stopped, "the chain can be followed without a key");
 }
 
@@ -333,7 +353,7 @@ fn segments_that_their_record_vouches_for_are_still_looked_at() {
         let place = Place::new();
         let mut author = Author::new(1, &place.reader);
         author.start(&place.group);
-        author.seal(text, records, 0);
+        author.seal(text, records);
         author.segment(&[&["next"]]);
         author.write_to(place.folder.path());
         let Read { mut report, bodies } = place.read();
@@ -351,7 +371,10 @@ fn segments_that_their_record_vouches_for_are_still_looked_at() {
         "{problem:?}"
     );
     let problem = sealed(b"", 3);
-    assert!(matches!(problem, Problem::Count { seq: 1, said: 3, found: 0 }), "{problem:?}");
+    assert!(
+        matches!(problem, Problem::Count { seq: 1, what: "log records", said: 3, found: 0 }),
+        "{problem:?}"
+    );
 }
 
 #[test]
@@ -408,7 +431,11 @@ fn lines_that_were_cut_or_forged_are_named() {
     let lines = place.author(1).lines();
     let cut = &lines[2][..lines[2].len() - 5];
     let Read { report, bodies } = captured(&place, &format!("{cut}\n{}\n", lines.join("\n")));
-    assert!(matches!(report.problems.as_slice(), [Problem::Line(1)]), "{:?}", report.problems);
+    assert!(
+        matches!(report.problems.as_slice(), [Problem::Line { line: 1, .. }]),
+        "{:?}",
+        report.problems
+    );
     assert_eq!(bodies, SIX, "it was delivered again");
 
     let forged = place.author(1).lines().remove(2);

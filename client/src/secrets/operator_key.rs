@@ -75,7 +75,7 @@ impl OperatorKey {
     }
 
     /// r ‖ s.
-    pub(super) fn sign(&self, message: &[u8]) -> Result<[u8; 64], SealError> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; 64], SealError> {
         let signature = self.pair.sign(&SystemRandom::new(), message);
         let signature = signature.map_err(|_| SealError::Provider)?;
         signature.as_ref().try_into().map_err(|_| SealError::Provider)

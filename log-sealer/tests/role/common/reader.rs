@@ -84,8 +84,10 @@ fn boot(id: String, files: BTreeMap<String, Pair>, identity: &Identity) -> Boot 
                 boot.lengths.push(length);
                 boot.documents.extend(documents);
             }
-            (Event::Stop { .. }, None) => {}
-            _ => panic!("a segment belongs to a segment's record"),
+            (Event::Segment { .. }, None) | (_, Some(_)) => {
+                panic!("a segment belongs to a segment's record")
+            }
+            _ => {}
         }
         boot.events.push(record.event);
     }

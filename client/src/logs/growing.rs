@@ -1,0 +1,209 @@
+//! Logs that grow while they are read, and the forms in which they lie.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use age::x25519;
+use attestation::log_record::Event;
+use serde_json::{Value, json};
+
+use super::testing::{Author, Group, NOW, identities};
+use super::{Document, Filter, Level, Log, OpenError, Reader, Source};
+
+/// Follows a log step by step; each step says what was new.
+fn follow(
+    source: &Source,
+    author: &x25519::Identity,
+    group: &Group,
+    steps: &[&dyn Fn()],
+) -> Vec<Vec<String>> {
+    let identities = identities(author);
+    let (anchors, policy) = (group.anchors(), group.policy());
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    let mut log = Log::new(source, &reader);
+    let mut seen = Vec::new();
+    for step in steps {
+        step();
+        let mut new = Vec::new();
+        log.advance(&mut |document| bodies(document, &mut new)).unwrap();
+        assert!(log.news().is_empty());
+        seen.push(new);
+    }
+    assert!(log.is_stopped());
+    let report = log.finish(&mut |_| panic!("it was all shown")).unwrap();
+    assert!(report.is_sound());
+    seen
+}
+
+fn bodies(document: &Document<'_>, to: &mut Vec<String>) -> io::Result<()> {
+    let mut text = Vec::new();
+    document.write_text(&mut text)?;
+    let text = String::from_utf8(text).unwrap();
+    to.extend(text.lines().map(|line| line.rsplit_once(' ').unwrap().1.to_owned()));
+    Ok(())
+}
+
+fn author(group: &Group, reader: &x25519::Identity) -> Author {
+    Author::whole(1, reader, group)
+}
+
+#[test]
+fn a_folder_is_followed_and_a_segment_that_comes_late_is_waited_for() {
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    let all = author(&group, &reader);
+    let write = |from: usize, to: usize| {
+        let mut part = Author::new(1, &reader);
+        part.pieces = all.pieces[from..to].to_vec();
+        part.write_to(folder.path());
+    };
+    let name = format!("{}-00000002.age", all.boot);
+    let late = folder.path().join(name);
+    let seen = follow(
+        &Source::Folder(folder.path().to_owned()),
+        &reader,
+        &group,
+        &[
+            &|| {},
+            &|| write(0, 2),
+            &|| {
+                write(2, 4);
+                fs::rename(&late, folder.path().join("late")).unwrap();
+            },
+            &|| fs::rename(folder.path().join("late"), &late).unwrap(),
+            &|| write(4, 5),
+        ],
+    );
+    let empty: [&str; 0] = [];
+    assert_eq!(seen[0], empty);
+    assert_eq!(seen[1], ["one", "two"]);
+    assert_eq!(seen[2], empty, "nothing overtakes");
+    assert_eq!(seen[3], ["three", "four", "five", "six"]);
+    assert_eq!(seen[4], empty);
+}
+
+#[test]
+fn captured_output_is_followed_through_half_lines() {
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("output");
+    let text = author(&group, &reader).lines().join("\n") + "\n";
+    let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+    let until = |end: usize| fs::write(&path, &text[..end]).unwrap();
+    let seen = follow(
+        &Source::Captured(path.clone()),
+        &reader,
+        &group,
+        &[&|| until(ends[1]), &|| until(ends[2] - 1), &|| until(ends[2] + 9), &|| {
+            until(text.len());
+        }],
+    );
+    assert_eq!(seen, [vec!["one", "two"], vec![], vec!["three"], vec!["four", "five", "six"]]);
+}
+
+#[test]
+fn a_log_that_is_replaced_or_taken_away_is_not_the_one_that_was_read() {
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("output");
+    let lines = author(&group, &reader).lines();
+    let identities = identities(&reader);
+    let (anchors, policy) = (group.anchors(), group.policy());
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    let begun = || {
+        fs::write(&path, lines[..2].join("\n") + "\n").unwrap();
+        let mut log = Log::new(&Source::Captured(path.clone()), &reader);
+        log.advance(&mut |_| Ok(())).unwrap();
+        log
+    };
+    let mut log = begun();
+    fs::write(&path, "short\n").unwrap();
+    assert!(matches!(log.advance(&mut |_| Ok(())), Err(OpenError::Replaced(_))));
+    assert_eq!(log.report().boots[0].records, 2, "what was read is known");
+    let mut log = begun();
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(log.advance(&mut |_| Ok(())), Err(OpenError::Source(..))));
+}
+
+/// Everything at once, in the forms that a platform may give it.
+fn read(path: &Path, reader: &x25519::Identity, group: &Group) -> (Vec<String>, u64) {
+    let identities = identities(reader);
+    let (anchors, policy) = (group.anchors(), group.policy());
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    let mut all = Vec::new();
+    let log = Log::new(&Source::at(path), &reader);
+    let report = log.finish(&mut |document| bodies(document, &mut all)).unwrap();
+    assert!(report.is_sound());
+    (all, report.boots[0].duplicates)
+}
+
+#[test]
+fn blobs_docker_and_prefixes_are_the_same_log() {
+    const SIX: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    let author = author(&group, &reader);
+    let lines = author.lines();
+
+    // A boot's blobs, the second of which begins with what the first ends with.
+    let blobs = folder.path().join("blobs");
+    fs::create_dir(&blobs).unwrap();
+    let blob = |name: &str, lines: &[String]| {
+        fs::write(blobs.join(name), lines.join("\n") + "\n").unwrap();
+    };
+    blob(&format!("{}.jsonl", author.boot), &lines[..3]);
+    blob(&format!("{}-2.jsonl", author.boot), &lines[2..]);
+    blob("other.jsonl", &["{\"record\":\"not of a log\"}".to_owned()]);
+    assert_eq!(read(&blobs, &reader, &group), (SIX.map(str::to_owned).to_vec(), 1));
+    // The same boot as files beside them.
+    author.write_to(&blobs);
+    assert_eq!(read(&blobs, &reader, &group), (SIX.map(str::to_owned).to_vec(), 6));
+
+    let mut docker = String::new();
+    for line in &lines {
+        // The size at which Docker cuts.
+        let whole = format!("{line}\n");
+        for part in whole.as_bytes().chunks(16 * 1024) {
+            let log = std::str::from_utf8(part).unwrap();
+            let entry: Value =
+                json!({"log": log, "stream": "stdout", "time": "2026-11-23T10:00:00Z"});
+            let _ = writeln!(docker, "{entry}");
+            let _ = writeln!(docker, "{}", json!({"log": "x\n", "stream": "stderr"}));
+        }
+    }
+    let prefixed: String =
+        lines.iter().map(|line| format!("log-sealer  | 2026-11-23T10:00:00Z {line}\n")).collect();
+    for text in [docker, prefixed] {
+        let path = folder.path().join("captured");
+        fs::write(&path, text).unwrap();
+        assert_eq!(read(&path, &reader, &group), (SIX.map(str::to_owned).to_vec(), 0));
+    }
+}
+
+#[test]
+fn only_some_boots_and_some_records_are_read() {
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    for boot in [1, 2] {
+        let mut author = Author::new(boot, &reader);
+        author.start(&group);
+        let record = |body: &str, severity: u32| json!({"body": {"stringValue": body}, "severityNumber": severity});
+        let records = [record("quiet", 9), record("loud", 17)];
+        let document = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]});
+        author.seal(format!("{document}\n").as_bytes(), 2);
+        author.add(Event::Stop, None, None);
+        author.write_to(folder.path());
+    }
+    let identities = identities(&reader);
+    let (anchors, policy) = (group.anchors(), group.policy());
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    let filter = Filter { level: Some(Level::Error), ..Filter::default() };
+    let mut text = Vec::new();
+    let log = Log::new(&Source::at(folder.path()), &reader).with_boots(vec!["0202".to_owned()]);
+    let report = log.finish(&mut |document| document.write_text_of(&filter, &mut text)).unwrap();
+    assert_eq!(String::from_utf8(text).unwrap(), "- ERROR - loud\n");
+    let [boot] = report.boots.as_slice() else { panic!("one boot") };
+    assert_eq!((boot.records, report.is_sound()), (2, true), "what is not shown is verified");
+}
