@@ -1,4 +1,5 @@
-//! One document of OTLP/JSON, and its log records as lines of text.
+//! One document of OTLP/JSON, and its log records as lines of text. Spans and data points of metrics are counted;
+//! who wants to see them asks for JSON.
 //!
 //! What records hold was written by programs that strangers talk to. In text, nothing of it can reach the
 //! terminal as a control sequence: whatever is not printable is escaped, and a record is always one line.
@@ -7,6 +8,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -18,14 +20,73 @@ pub struct Document<'a> {
     /// The number of its segment's record.
     pub seq: u64,
     json: &'a str,
-    logs: Logs,
+    data: Data,
 }
 
-/// The parts of `LogsData` (OpenTelemetry protocol, logs.proto) that are shown.
+/// The parts of `LogsData`, `TracesData` and `MetricsData` (OpenTelemetry protocol) that are shown or counted. A
+/// document is one of the three.
+#[derive(Deserialize)]
+enum Data {
+    #[serde(rename = "resourceLogs")]
+    Logs(Vec<ResourceLogs>),
+    #[serde(rename = "resourceSpans")]
+    Traces(Vec<ResourceSpans>),
+    #[serde(rename = "resourceMetrics")]
+    Metrics(Vec<ResourceMetrics>),
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Logs {
-    resource_logs: Vec<ResourceLogs>,
+struct ResourceSpans {
+    #[serde(default)]
+    scope_spans: Vec<ScopeSpans>,
+}
+
+#[derive(Deserialize)]
+struct ScopeSpans {
+    #[serde(default)]
+    spans: Vec<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ResourceMetrics {
+    #[serde(default)]
+    scope_metrics: Vec<ScopeMetrics>,
+}
+
+#[derive(Deserialize)]
+struct ScopeMetrics {
+    #[serde(default)]
+    metrics: Vec<Metric>,
+}
+
+/// It has one of these.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Metric {
+    gauge: Points,
+    sum: Points,
+    histogram: Points,
+    exponential_histogram: Points,
+    summary: Points,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Points {
+    data_points: Vec<IgnoredAny>,
+}
+
+impl Metric {
+    fn points(&self) -> usize {
+        [&self.gauge, &self.sum, &self.histogram, &self.exponential_histogram, &self.summary]
+            .map(|points| points.data_points.len())
+            .iter()
+            .sum()
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,34 +138,44 @@ impl<'a> Document<'a> {
     pub(super) fn parse(boot: &'a str, seq: u64, line: &'a [u8]) -> io::Result<Self> {
         let json = std::str::from_utf8(line).map_err(io::Error::other)?;
         // serde_json's text may repeat a value; where it went wrong says enough
-        let logs = serde_json::from_str(json).map_err(|error| {
+        let data = serde_json::from_str(json).map_err(|error| {
             io::Error::other(format!("{:?} error in column {}", error.classify(), error.column()))
         })?;
-        Ok(Self { boot, seq, json, logs })
+        Ok(Self { boot, seq, json, data })
     }
 
-    /// The document as it was sealed: `{"resourceLogs":[…]}`.
+    /// The document as it was sealed: `{"resourceLogs":[…]}` and its like.
     #[must_use]
     pub fn json(&self) -> &str {
         self.json
     }
 
-    /// Log records in it.
+    /// Log records, spans or data points in it.
     #[must_use]
     pub fn records(&self) -> u64 {
-        let scopes = self.logs.resource_logs.iter().flat_map(|logs| &logs.scope_logs);
-        scopes
-            .map(|scope| scope.log_records.len())
-            .fold(0, |sum, n| sum.saturating_add(u64::try_from(n).unwrap_or(u64::MAX)))
+        let count: usize = match &self.data {
+            Data::Logs(logs) => {
+                logs.iter().flat_map(|logs| &logs.scope_logs).map(|s| s.log_records.len()).sum()
+            }
+            Data::Traces(traces) => {
+                traces.iter().flat_map(|traces| &traces.scope_spans).map(|s| s.spans.len()).sum()
+            }
+            Data::Metrics(metrics) => {
+                let scopes = metrics.iter().flat_map(|metrics| &metrics.scope_metrics);
+                scopes.flat_map(|scope| &scope.metrics).map(Metric::points).sum()
+            }
+        };
+        u64::try_from(count).unwrap_or(u64::MAX)
     }
 
-    /// Writes one line a record: time, severity, service, body, attributes.
+    /// Writes one line a log record: time, severity, service, body, attributes. Of others, nothing.
     ///
     /// # Errors
     ///
     /// What the writer says.
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        for logs in &self.logs.resource_logs {
+        let Data::Logs(logs) = &self.data else { return Ok(()) };
+        for logs in logs {
             let service = logs.resource.as_ref().map_or("-".to_owned(), service);
             for record in logs.scope_logs.iter().flat_map(|scope| &scope.log_records) {
                 writeln!(out, "{}", record.line(&service))?;
@@ -315,6 +386,26 @@ mod tests {
             line.contains("a\\nb\\r\\u{1b}[2J\\u{7}\\u{202e}\\u{9b}\\\\n \u{e4}\u{1f600}\""),
             "{line}"
         );
+    }
+
+    #[test]
+    fn spans_and_data_points_are_counted() {
+        let spans = json!({"scopeSpans": [{"spans": [{"name": "a"}, {}]}, {"spans": [{}]}, {}]});
+        let metrics = json!({"scopeMetrics": [{"metrics": [
+            {"name": "a", "sum": {"dataPoints": [{}, {}], "isMonotonic": true}},
+            {"gauge": {"dataPoints": [{}]}}, {"histogram": {"dataPoints": [{}]}},
+            {"exponentialHistogram": {"dataPoints": [{}]}}, {"summary": {"dataPoints": [{}]}}, {},
+        ]}]});
+        for (document, count) in
+            [(json!({"resourceSpans": [spans]}), 3), (json!({"resourceMetrics": [metrics]}), 6)]
+        {
+            let json = document.to_string();
+            let document = Document::parse("b", 1, json.as_bytes()).unwrap();
+            assert_eq!(document.records(), count);
+            let mut out = Vec::new();
+            document.write_text(&mut out).unwrap();
+            assert!(out.is_empty());
+        }
     }
 
     #[test]
