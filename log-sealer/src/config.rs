@@ -12,12 +12,18 @@ use crate::recipients::Recipients;
 use crate::sink;
 
 /// The role's variables.
-pub(crate) const VARS: [Var; 6] = [
+pub(crate) const VARS: [Var; 7] = [
     Var {
         name: "LOG_LISTEN",
         class: Class::Measured,
         default: Some("127.0.0.1:4317"),
-        help: "Where every container of the group sends its logs by OTLP/gRPC: host:port on loopback, or unix:/path.",
+        help: "Where every container of the group sends its logs, traces and metrics by OTLP/gRPC: host:port on loopback, or unix:/path.",
+    },
+    Var {
+        name: "LOG_HTTP_LISTEN",
+        class: Class::Measured,
+        default: Some("127.0.0.1:4318"),
+        help: "Where every container of the group sends its logs, traces and metrics by OTLP/HTTP, as protobuf or JSON: host:port on loopback, or unix:/path.",
     },
     Var {
         name: "LOG_RECIPIENTS",
@@ -35,13 +41,13 @@ pub(crate) const VARS: [Var; 6] = [
         name: "LOG_SEGMENT_SECONDS",
         class: Class::Measured,
         default: Some("10"),
-        help: "The longest that a log record waits for its segment, in seconds: 1 to 3600. A crash loses what waits.",
+        help: "The longest that a log record, a span or a data point waits for its segment, in seconds: 1 to 3600. A crash loses what waits.",
     },
     Var {
         name: "LOG_SEGMENT_BYTES",
         class: Class::Measured,
         default: Some("1048576"),
-        help: "A segment is closed when its log records, as JSON before compression, reach this many bytes: 4096 to 16777216.",
+        help: "A segment is closed when what is in it, as JSON before compression, reaches this many bytes: 4096 to 16777216.",
     },
     Var {
         name: "ATTEST_SIDECAR",
@@ -58,6 +64,7 @@ const SECONDS: RangeInclusive<u64> = 1..=3600;
 /// The role's configuration.
 pub struct Config {
     pub(crate) listen: Local,
+    pub(crate) http_listen: Local,
     pub(crate) recipients: Recipients,
     pub(crate) sink: sink::Address,
     pub(crate) segment: Limits,
@@ -67,6 +74,7 @@ pub struct Config {
 impl Config {
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
         let listen = env.parse("LOG_LISTEN");
+        let http_listen = env.parse("LOG_HTTP_LISTEN");
         let recipients = env.parse("LOG_RECIPIENTS");
         let sink = env.parse("LOG_SINK");
         let seconds = within(env, "LOG_SEGMENT_SECONDS", &SECONDS);
@@ -75,6 +83,7 @@ impl Config {
         own_logs(env, listen.as_ref());
         Some(Self {
             listen: listen?,
+            http_listen: http_listen?,
             recipients: recipients?,
             sink: sink?,
             segment: Limits { bytes: bytes?, wait: Duration::from_secs(seconds?) },
@@ -126,6 +135,7 @@ mod tests {
     fn recipients_are_all_that_must_be_set() {
         let config = read(&[]).ok().unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:4317");
+        assert_eq!(config.http_listen.to_string(), "127.0.0.1:4318");
         assert_eq!(config.attest_sidecar.to_string(), "127.0.0.1:50051");
         assert_eq!(config.segment.bytes, 1 << 20);
         assert_eq!(config.segment.wait, Duration::from_secs(10));
@@ -139,6 +149,7 @@ mod tests {
             ("LOG_SEGMENT_SECONDS", "0"),
             ("LOG_SEGMENT_BYTES", "16777217"),
             ("LOG_LISTEN", "0.0.0.0:4317"),
+            ("LOG_HTTP_LISTEN", "10.0.0.1:4318"),
             ("LOG_SINK", "folder:relative"),
             ("ATTEST_SIDECAR", "10.0.0.1:50051"),
         ]);
@@ -147,6 +158,7 @@ mod tests {
             "LOG_SEGMENT_SECONDS: must be 1 to 3600",
             "LOG_SEGMENT_BYTES: must be 4096 to 16777216",
             "LOG_LISTEN: must be on loopback",
+            "LOG_HTTP_LISTEN: must be on loopback",
             "LOG_SINK: ",
             "ATTEST_SIDECAR: must be on loopback",
         ] {

@@ -60,7 +60,7 @@ impl Sealer {
     async fn segments(&mut self) -> Result<u64, SignerError> {
         let mut lost = 0;
         while let Some(batch) = self.intake.batch(&self.limits).await {
-            let records = length(batch.records);
+            let records = length(batch.counts.all());
             let sealed = match seal(self.seal, batch, &self.recipients).await {
                 Ok(sealed) => sealed,
                 Err(error) => {
@@ -91,8 +91,7 @@ impl Sealer {
 ///
 /// [`BatchError`].
 pub(crate) async fn try_out(recipients: &Arc<Recipients>) -> Result<(), BatchError> {
-    let nothing = Batch { lines: Vec::new(), records: 0 };
-    seal(segment::seal, nothing, recipients).await.map(drop)
+    seal(segment::seal, Batch::default(), recipients).await.map(drop)
 }
 
 /// Seals where blocking is allowed; the batch is wiped before this returns.
@@ -121,6 +120,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::counts::Counts;
     use crate::lines::Lines;
     use crate::sink::Sink;
     use crate::{Config, LogSealer};
@@ -161,7 +161,8 @@ mod tests {
             [("good one", 1), ("fails it", 2), ("panics !", 3), ("good two", 4), ("fails it", 5)]
         {
             let text = Zeroizing::new(text.as_bytes().to_vec());
-            sealer.intake.push(Lines { text, records }).unwrap();
+            let counts = Counts { records, ..Counts::default() };
+            sealer.intake.push(Lines { text, counts, times: None }).unwrap();
         }
         sealer.intake.close();
         assert_eq!(sealer.segments().await, Ok(5), "the last ones go into the last record");
