@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use service::env::{Class, Reader, Var};
 use service::listen::Local;
+use service::roots::{self, Roots};
+use url::Url;
 
 use crate::intake::Limits;
 use crate::lines;
@@ -12,7 +14,7 @@ use crate::recipients::Recipients;
 use crate::sink;
 
 /// The role's variables.
-pub(crate) const VARS: [Var; 7] = [
+pub(crate) const VARS: [Var; 9] = [
     Var {
         name: "LOG_LISTEN",
         class: Class::Measured,
@@ -50,11 +52,18 @@ pub(crate) const VARS: [Var; 7] = [
         help: "A segment is closed when what is in it, as JSON before compression, reaches this many bytes: 4096 to 16777216.",
     },
     Var {
+        name: "LOG_METRICS_ENDPOINT",
+        class: Class::Measured,
+        default: None,
+        help: "Base URL of a receiver of OTLP/HTTP to which metrics of the roles' own instruments are sent in the clear; all others are sealed. Unset: all are.",
+    },
+    Var {
         name: "ATTEST_SIDECAR",
         class: Class::Measured,
         default: Some("127.0.0.1:50051"),
         help: "Where attest-sidecar answers gRPC: host:port on loopback, or unix:/path.",
     },
+    roots::VAR,
 ];
 
 /// The longest segment that can be configured is the longest that a reader opens.
@@ -69,6 +78,9 @@ pub struct Config {
     pub(crate) sink: sink::Address,
     pub(crate) segment: Limits,
     pub(crate) attest_sidecar: Local,
+    /// Where metrics go in the clear, if anywhere: to its path `/v1/metrics`.
+    pub(crate) metrics: Option<Url>,
+    pub(crate) roots: Roots,
 }
 
 impl Config {
@@ -80,6 +92,8 @@ impl Config {
         let seconds = within(env, "LOG_SEGMENT_SECONDS", &SECONDS);
         let bytes = within(env, "LOG_SEGMENT_BYTES", &BYTES);
         let attest_sidecar = env.parse("ATTEST_SIDECAR");
+        let metrics = env.optional("LOG_METRICS_ENDPOINT").and_then(|base| receiver(env, base));
+        let roots = Roots::read(env);
         own_logs(env, listen.as_ref());
         Some(Self {
             listen: listen?,
@@ -88,8 +102,26 @@ impl Config {
             sink: sink?,
             segment: Limits { bytes: bytes?, wait: Duration::from_secs(seconds?) },
             attest_sidecar: attest_sidecar?,
+            metrics,
+            roots: roots?,
         })
     }
+}
+
+/// `/v1/metrics` below a base (OTLP exporter specification, "Endpoint URLs for OTLP/HTTP").
+fn receiver(env: &mut Reader<'_>, mut base: Url) -> Option<Url> {
+    let plain = matches!(base.scheme(), "https" | "http")
+        && base.query().is_none()
+        && base.fragment().is_none()
+        && base.username().is_empty()
+        && base.password().is_none();
+    if !plain {
+        let why = "must be http or https, without a query or credentials";
+        env.refuse("LOG_METRICS_ENDPOINT", &why);
+        return None;
+    }
+    base.path_segments_mut().ok()?.pop_if_empty().extend(["v1", "metrics"]);
+    Some(base)
 }
 
 fn within<T>(env: &mut Reader<'_>, name: &'static str, range: &RangeInclusive<T>) -> Option<T>
@@ -163,6 +195,22 @@ mod tests {
             "ATTEST_SIDECAR: must be on loopback",
         ] {
             assert!(problems.contains(part), "{part}: {problems}");
+        }
+    }
+
+    #[test]
+    fn metrics_go_below_a_base() {
+        assert!(read(&[]).ok().unwrap().metrics.is_none());
+        for (base, receiver) in [
+            ("http://127.0.0.1:1", "http://127.0.0.1:1/v1/metrics"),
+            ("https://collector.test/otlp/", "https://collector.test/otlp/v1/metrics"),
+        ] {
+            let config = read(&[("LOG_METRICS_ENDPOINT", base)]).ok().unwrap();
+            assert_eq!(config.metrics.unwrap().as_str(), receiver);
+        }
+        for bad in ["ftp://a", "https://a/?b", "https://user@a/", "a"] {
+            let problems = read(&[("LOG_METRICS_ENDPOINT", bad)]).err().unwrap();
+            assert!(problems.contains("LOG_METRICS_ENDPOINT: "), "{problems}");
         }
     }
 

@@ -24,8 +24,9 @@
 //! nothing is sealed, and while the sink fails nothing more is: the queue fills and senders are told to come
 //! back.
 //!
-//! No byte of a log record goes anywhere but into the sealed segment. This role must not know what a record
-//! means, who wrote it, or how a reader decides whom to trust.
+//! No byte of a log record or a span goes anywhere but into the sealed segment. Of metrics, numbers may leave in
+//! the clear, where the configuration says so (`metrics/`). This role must not know what a record means, who
+//! wrote it, or how a reader decides whom to trust.
 
 mod buffer;
 mod config;
@@ -36,6 +37,7 @@ mod evidence;
 mod grpc;
 mod intake;
 mod lines;
+mod metrics;
 mod otlp;
 mod recipients;
 mod sealer;
@@ -57,6 +59,7 @@ use crate::delivery::Delivery;
 use crate::evidence::EvidenceSource;
 use crate::grpc::HeadOfLog;
 use crate::intake::Intake;
+use crate::metrics::forward::Forward;
 use crate::otlp::Exports;
 use crate::sealer::Sealer;
 use crate::signer::Signer;
@@ -121,7 +124,11 @@ impl Role for LogSealer {
         let (delivery, newest) = Delivery::new(Sink::new(config.sink), process.health.clone());
 
         let head = HeadOfLog::new(&signer, newest);
-        let exports = Exports::new(intake.clone());
+        let forward = config.metrics.is_some().then(Forward::default);
+        let forwarding = config.metrics.zip(forward.clone());
+        let mut forwarding =
+            forwarding.map(|(to, forward)| tokio::spawn(forward.run(to, config.roots)));
+        let exports = Exports::new(intake.clone(), forward.clone());
         let router = grpc::router(&process, &listener, &http_listener, &exports, head);
         let closing = Shutdown::default();
         let close = closing.clone();
@@ -161,6 +168,11 @@ impl Role for LogSealer {
         let _ = timeout(CLOSE, &mut server).await;
         server.abort();
         intake.close();
+        if let Some((forward, forwarding)) = forward.zip(forwarding.as_mut()) {
+            forward.close();
+            let _ = timeout(CLOSE, &mut *forwarding).await;
+            forwarding.abort();
+        }
         let Ok(outcome) = timeout(FINISH, &mut sealing).await else {
             sealing.abort();
             return Err(Ended::Late(intake.counts()).into());

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::buffer::Buffer;
 use crate::counts::{Counts, widest};
 use crate::error::Refused;
+use crate::metrics::select::Clear;
 use crate::otlp::Signal;
 use crate::otlp::schema::{Field, Is, Kind, Numeric};
 use crate::otlp::wire::{self, Value};
@@ -42,14 +43,19 @@ pub(crate) struct Lines {
     pub(crate) times: Option<(u64, u64)>,
 }
 
-/// Encodes a message: an `ExportLogsServiceRequest` or its like.
+/// Encodes a message: an `ExportLogsServiceRequest` or its like. Metrics that may leave in the clear go to `clear`
+/// instead, where there is one.
 ///
 /// # Errors
 ///
 /// [`Refused::Malformed`], [`Refused::TooMuch`], [`Refused::TooDeep`].
-pub(crate) fn encode(signal: Signal, message: &[u8]) -> Result<Lines, Refused> {
+pub(crate) fn encode(
+    signal: Signal,
+    message: &[u8],
+    clear: Option<&mut Clear>,
+) -> Result<Lines, Refused> {
     let out = Buffer::new(message.len().saturating_mul(2), MAX);
-    let mut encoder = Encoder { out, counts: Counts::default(), times: None };
+    let mut encoder = Encoder { out, counts: Counts::default(), times: None, clear };
     let request = signal.request();
     let mut rest = message;
     while !rest.is_empty() {
@@ -58,7 +64,7 @@ pub(crate) fn encode(signal: Signal, message: &[u8]) -> Result<Lines, Refused> {
             encoder.line(field, value)?;
         }
     }
-    let Encoder { out, counts, times } = encoder;
+    let Encoder { out, counts, times, clear: _ } = encoder;
     Ok(Lines { text: out.finish(), counts, times })
 }
 
@@ -73,16 +79,20 @@ pub(crate) fn deeper(kind: Kind, depth: usize) -> Result<usize, Refused> {
     if depth > DEPTH { Err(Refused::TooDeep(DEPTH)) } else { Ok(depth) }
 }
 
-struct Encoder {
+struct Encoder<'a> {
     out: Buffer,
     counts: Counts,
     times: Option<(u64, u64)>,
+    clear: Option<&'a mut Clear>,
 }
 
-impl Encoder {
+impl Encoder<'_> {
     /// A document of one resource, unless there is nothing in it.
     fn line(&mut self, field: &Field, resource: Value<'_>) -> Result<(), Refused> {
         let (start, before) = (self.out.len(), self.counts);
+        if let (Some(clear), Value::Bytes(resource)) = (&mut self.clear, resource) {
+            clear.begin(resource);
+        }
         self.out.push(b"{")?;
         self.out.push(field.member.as_bytes())?;
         self.out.push(b"[")?;
@@ -160,6 +170,12 @@ impl Encoder {
         start: usize,
         depth: usize,
     ) -> Result<(), Refused> {
+        if let (Is::Many(Kind::Metric), Value::Bytes(metric)) = (is, value)
+            && let Some(clear) = &mut self.clear
+            && clear.takes(metric)?
+        {
+            return Ok(());
+        }
         let (Is::Numbers(numeric), Value::Bytes(mut packed)) = (is, value) else {
             self.comma(start)?;
             return self.value(is, value, depth);

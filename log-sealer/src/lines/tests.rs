@@ -60,7 +60,7 @@ fn one(record: LogRecord) -> Vec<u8> {
 }
 
 fn lines(signal: Signal, message: &[u8]) -> (Vec<String>, Counts, Option<(u64, u64)>) {
-    let lines = encode(signal, message).ok().unwrap();
+    let lines = encode(signal, message, None).ok().unwrap();
     let text = std::str::from_utf8(&lines.text).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
     (text.lines().map(str::to_owned).collect(), lines.counts, lines.times)
@@ -368,14 +368,15 @@ fn what_is_not_known_is_passed_over_and_lists_may_come_in_parts() {
 
     // numbers that are not packed: 300, and 1 and 2 that are
     let buckets = [0x10, 0xac, 2, 0x12, 2, 1, 2];
-    let mut encoder = Encoder { out: Buffer::new(0, MAX), counts: Counts::default(), times: None };
+    let mut encoder =
+        Encoder { out: Buffer::new(0, MAX), counts: Counts::default(), times: None, clear: None };
     encoder.message(Kind::Buckets, &buckets, 0).unwrap();
     assert_eq!(**encoder.out.finish(), *br#"{"bucketCounts":["300","1","2"]}"#);
 }
 
 #[test]
 fn what_no_encoder_writes_is_refused() {
-    let refused = |message: &[u8]| encode(Signal::Logs, message).err();
+    let refused = |message: &[u8]| encode(Signal::Logs, message, None).err();
     let record = |inner: &[u8]| {
         [
             &[0x0a, 4 + inner.len() as u8, 0x12, 2 + inner.len() as u8, 0x12, inner.len() as u8],
@@ -418,7 +419,7 @@ fn the_deepest_value_that_is_accepted_can_be_read() {
         let deepest = one(nested(DEPTH, wrap));
         assert_eq!(document(&deepest)["resourceLogs"].as_array().unwrap().len(), 1);
         let deeper = one(nested(DEPTH + 1, wrap));
-        assert_eq!(encode(Signal::Logs, &deeper).err(), Some(Refused::TooDeep(DEPTH)));
+        assert_eq!(encode(Signal::Logs, &deeper, None).err(), Some(Refused::TooDeep(DEPTH)));
     }
 }
 
@@ -426,11 +427,11 @@ fn the_deepest_value_that_is_accepted_can_be_read() {
 fn what_becomes_too_much_is_refused() {
     // a control character takes six bytes in JSON
     let long = LogRecord { body: value(text(&"\u{1}".repeat(MAX / 6))), ..Default::default() };
-    assert_eq!(encode(Signal::Logs, &one(long)).err(), Some(Refused::TooMuch));
+    assert_eq!(encode(Signal::Logs, &one(long), None).err(), Some(Refused::TooMuch));
 
     let many = |count| logs(vec![resource("s", vec![LogRecord::default(); count])]);
     assert_eq!(lines(Signal::Logs, &many(ITEMS)).1.records, ITEMS);
-    assert_eq!(encode(Signal::Logs, &many(ITEMS + 1)).err(), Some(Refused::TooMuch));
+    assert_eq!(encode(Signal::Logs, &many(ITEMS + 1), None).err(), Some(Refused::TooMuch));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use serde::de::{
 use zeroize::Zeroizing;
 
 use super::schema::{Field, Is, Kind, Numeric};
+use super::wire::{FIXED32, FIXED64, VARINT, Writer};
 use crate::buffer::Buffer;
 use crate::error::Refused;
 use crate::lines;
@@ -31,23 +32,14 @@ const fn base64(alphabet: &Alphabet) -> GeneralPurpose {
 const STANDARD: GeneralPurpose = base64(&alphabet::STANDARD);
 const URL_SAFE: GeneralPurpose = base64(&alphabet::URL_SAFE);
 
-/// The wire's types that are written here (protobuf, "Encoding").
-const VARINT: u32 = 0;
-const FIXED64: u32 = 1;
-const BYTES: u32 = 2;
-const FIXED32: u32 = 5;
-
-/// The length of a message is written before it, and known after it: four bytes are set aside. An integer may
-/// be written longer than it need be.
-const LENGTH: usize = 4;
-
 /// From a text to the message of this kind.
 ///
 /// # Errors
 ///
 /// [`Refused::Malformed`], [`Refused::TooMuch`], [`Refused::TooDeep`].
 pub(super) fn to_wire(kind: Kind, json: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    let mut wire = Wire { out: Buffer::new(json.len(), lines::MAX), refused: None };
+    let out = Writer::new(Buffer::new(json.len(), lines::MAX));
+    let mut wire = Wire { out, refused: None };
     let mut text = serde_json::Deserializer::from_slice(json);
     let read = Object { kind, depth: 0, wire: &mut wire }.deserialize(&mut text);
     match read.and_then(|()| text.end()) {
@@ -58,61 +50,26 @@ pub(super) fn to_wire(kind: Kind, json: &[u8]) -> Result<Zeroizing<Vec<u8>>, Ref
 
 /// What is written.
 struct Wire {
-    out: Buffer,
+    out: Writer,
     /// Why nothing more is: errors of the parser cannot carry it.
     refused: Option<Refused>,
 }
 
 impl Wire {
-    fn varint(&mut self, mut value: u64) -> Result<(), Refused> {
-        while value >= 0x80 {
-            self.out.push(&[low_bits(value) | 0x80])?;
-            value >>= 7;
-        }
-        self.out.push(&[low_bits(value)])
-    }
-
-    fn key(&mut self, number: u32, wire_type: u32) -> Result<(), Refused> {
-        self.varint(u64::from((number << 3) | wire_type))
-    }
-
-    fn bytes(&mut self, number: u32, bytes: &[u8]) -> Result<(), Refused> {
-        self.key(number, BYTES)?;
-        self.varint(u64::try_from(bytes.len()).map_err(|_| Refused::TooMuch)?)?;
-        self.out.push(bytes)
-    }
-
-    /// Begins something whose length is not known yet.
-    fn open(&mut self, number: u32) -> Result<usize, Refused> {
-        self.key(number, BYTES)?;
-        let at = self.out.len();
-        self.out.push(&[0; LENGTH])?;
-        Ok(at)
-    }
-
-    /// Writes how long it became.
-    fn close(&mut self, at: usize) -> Result<(), Refused> {
-        let length = self.out.len() - at - LENGTH;
-        let length = u64::try_from(length).map_err(|_| Refused::TooMuch)?;
-        let more = |shift: u32| low_bits(length >> shift) | 0x80;
-        self.out.overwrite(at, &[more(0), more(7), more(14), low_bits(length >> 21)]);
-        Ok(())
-    }
-
     /// A number by itself, as it is in a packed list.
     fn number(&mut self, numeric: Numeric, number: Json) -> Result<(), Refused> {
         match numeric {
-            Numeric::Double => self.out.push(&number.real().to_le_bytes()),
-            Numeric::Fixed32 => self.out.push(&number.whole::<u32>()?.to_le_bytes()),
-            Numeric::Fixed64 => self.out.push(&number.whole::<u64>()?.to_le_bytes()),
-            Numeric::SFixed64 => self.out.push(&number.whole::<i64>()?.to_le_bytes()),
-            Numeric::UInt32 => self.varint(number.whole::<u32>()?.into()),
-            Numeric::UInt64 => self.varint(number.whole()?),
-            Numeric::Int32 => self.varint(i64::from(number.whole::<i32>()?).cast_unsigned()),
-            Numeric::Int64 => self.varint(number.whole::<i64>()?.cast_unsigned()),
+            Numeric::Double => self.out.raw(&number.real().to_le_bytes()),
+            Numeric::Fixed32 => self.out.raw(&number.whole::<u32>()?.to_le_bytes()),
+            Numeric::Fixed64 => self.out.raw(&number.whole::<u64>()?.to_le_bytes()),
+            Numeric::SFixed64 => self.out.raw(&number.whole::<i64>()?.to_le_bytes()),
+            Numeric::UInt32 => self.out.varint(number.whole::<u32>()?.into()),
+            Numeric::UInt64 => self.out.varint(number.whole()?),
+            Numeric::Int32 => self.out.varint(i64::from(number.whole::<i32>()?).cast_unsigned()),
+            Numeric::Int64 => self.out.varint(number.whole::<i64>()?.cast_unsigned()),
             Numeric::SInt32 => {
                 let number = number.whole::<i32>()?;
-                self.varint(((number << 1) ^ (number >> 31)).cast_unsigned().into())
+                self.out.varint(((number << 1) ^ (number >> 31)).cast_unsigned().into())
             }
         }
     }
@@ -129,22 +86,22 @@ impl Wire {
             | Numeric::UInt64
             | Numeric::SInt32 => VARINT,
         };
-        self.key(field.number, wire_type)?;
+        self.out.key(field.number, wire_type)?;
         self.number(numeric, number)
     }
 
     /// A field that JSON writes as a string.
     fn text(&mut self, field: &Field, text: &str) -> Result<(), Refused> {
         match field.is {
-            Is::Text | Is::Texts => self.bytes(field.number, text.as_bytes()),
+            Is::Text | Is::Texts => self.out.bytes(field.number, text.as_bytes()),
             Is::Hex => {
                 let bytes = hex::decode(text).map_err(|_| Refused::Malformed)?;
-                self.bytes(field.number, &Zeroizing::new(bytes))
+                self.out.bytes(field.number, &Zeroizing::new(bytes))
             }
             Is::Base64 => {
                 let engine = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
                 let bytes = engine.decode(text).map_err(|_| Refused::Malformed)?;
-                self.bytes(field.number, &Zeroizing::new(bytes))
+                self.out.bytes(field.number, &Zeroizing::new(bytes))
             }
             Is::Number(_) => self.numbered(field, Json::read(text)?),
             Is::Bool | Is::Numbers(_) | Is::One(_) | Is::Many(_) => Err(Refused::Malformed),
@@ -155,11 +112,6 @@ impl Wire {
     fn said<T, E: Error>(&mut self, outcome: Result<T, Refused>) -> Result<T, E> {
         outcome.map_err(|why| E::custom(self.refused.insert(why)))
     }
-}
-
-/// The seven lowest bits.
-fn low_bits(value: u64) -> u8 {
-    value.to_le_bytes()[0] & 0x7f
 }
 
 /// A number as it stands in the text.
@@ -294,8 +246,8 @@ impl<'de> Visitor<'de> for Member<'_> {
         if self.field.is != Is::Bool {
             return Err(E::invalid_type(Unexpected::Bool(value), &self));
         }
-        let key = self.wire.key(self.field.number, VARINT);
-        let written = key.and_then(|()| self.wire.varint(value.into()));
+        let key = self.wire.out.key(self.field.number, VARINT);
+        let written = key.and_then(|()| self.wire.out.varint(value.into()));
         self.wire.said(written)
     }
 
@@ -330,10 +282,10 @@ impl<'de> Visitor<'de> for Member<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let Self { field, depth, wire } = self;
         if let Is::Numbers(numeric) = field.is {
-            let opened = wire.open(field.number);
+            let opened = wire.out.open(field.number);
             let at = wire.said(opened)?;
             while list.next_element_seed(Packed { numeric, wire: &mut *wire })?.is_some() {}
-            let closed = wire.close(at);
+            let closed = wire.out.close(at);
             return wire.said(closed);
         }
         if !field.is.is_list() {
@@ -387,10 +339,10 @@ fn message<'de, A: MapAccess<'de>>(
     let (Is::One(kind) | Is::Many(kind)) = field.is else {
         return Err(Error::invalid_type(Unexpected::Map, &field.name));
     };
-    let opened = wire.open(field.number);
+    let opened = wire.out.open(field.number);
     let at = wire.said(opened)?;
     Object { kind, depth, wire: &mut *wire }.visit_map(map)?;
-    let closed = wire.close(at);
+    let closed = wire.out.close(at);
     wire.said(closed)
 }
 

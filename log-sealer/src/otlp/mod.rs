@@ -24,6 +24,8 @@ use crate::buffer::Buffer;
 use crate::error::Refused;
 use crate::intake::Intake;
 use crate::lines::{self, Lines};
+use crate::metrics::forward::Forward;
+use crate::metrics::select::Clear;
 
 /// The longest message, in bytes, before and after decompression.
 const MESSAGE: usize = 4 << 20;
@@ -75,6 +77,8 @@ struct Message {
 #[derive(Clone)]
 pub(crate) struct Exports {
     intake: Arc<Intake>,
+    /// Where metrics go that may leave in the clear; `None`: they are sealed.
+    forward: Option<Forward>,
     receiving: Arc<Semaphore>,
     encoding: Arc<Semaphore>,
 }
@@ -85,9 +89,10 @@ struct Admitted {
 }
 
 impl Exports {
-    pub(crate) fn new(intake: Arc<Intake>) -> Self {
+    pub(crate) fn new(intake: Arc<Intake>, forward: Option<Forward>) -> Self {
         Self {
             intake,
+            forward,
             receiving: Arc::new(Semaphore::new(RECEIVING)),
             encoding: Arc::new(Semaphore::new(1)),
         }
@@ -111,18 +116,26 @@ impl Exports {
         message: Message,
     ) -> Result<(), Refused> {
         let encoding = self.encoding.clone().acquire_owned().await;
+        let mut clear = (signal == Signal::Metrics && self.forward.is_some()).then(Clear::default);
         let work = move || {
             // held to the end of the work, which goes on when a caller goes away
             let _permits = (admitted, encoding);
-            lines(signal, message)
+            let lines = lines(signal, message, clear.as_mut())?;
+            Ok((lines, clear))
         };
-        let lines = tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Failed)??;
-        self.intake.push(lines)
+        let done = tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Failed)?;
+        let (lines, clear) = done?;
+        self.intake.push(lines)?;
+        // only now: what is refused is sent again
+        if let (Some(forward), Some(clear)) = (&self.forward, clear) {
+            forward.offer(clear.into_metrics());
+        }
+        Ok(())
     }
 }
 
 /// What a message becomes.
-fn lines(signal: Signal, message: Message) -> Result<Lines, Refused> {
+fn lines(signal: Signal, message: Message, clear: Option<&mut Clear>) -> Result<Lines, Refused> {
     let Message { mut bytes, form, gzip } = message;
     if gzip {
         bytes = inflated(&bytes)?;
@@ -130,7 +143,7 @@ fn lines(signal: Signal, message: Message) -> Result<Lines, Refused> {
     if form == Form::Json {
         bytes = json::to_wire(signal.request(), &bytes)?;
     }
-    lines::encode(signal, &bytes)
+    lines::encode(signal, &bytes, clear)
 }
 
 /// What was compressed (RFC 1952). What would be too long is not inflated to its end.
@@ -148,13 +161,18 @@ fn inflated(packed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refused> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write as _;
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
     use super::*;
+
+    /// A message from JSON, for tests of other parts.
+    pub(crate) fn wire_of(signal: Signal, document: &serde_json::Value) -> Zeroizing<Vec<u8>> {
+        json::to_wire(signal.request(), document.to_string().as_bytes()).ok().unwrap()
+    }
 
     fn packed(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());

@@ -3,8 +3,23 @@
 //! Must not know what a field means.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
+use zeroize::Zeroizing;
 
+use crate::buffer::Buffer;
 use crate::error::Refused;
+
+/// An integer of any length.
+pub(crate) const VARINT: u32 = 0;
+/// Eight bytes.
+pub(crate) const FIXED64: u32 = 1;
+/// A length, and as many bytes.
+pub(crate) const BYTES: u32 = 2;
+/// Four bytes.
+pub(crate) const FIXED32: u32 = 5;
+
+/// The length of a message is written before it, and known after it: four bytes are set aside. An integer may
+/// be written longer than it need be.
+const LENGTH: usize = 4;
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +75,74 @@ pub(crate) fn fixed<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Refused
     let (bytes, after) = rest.split_first_chunk().ok_or(Refused::Malformed)?;
     *rest = after;
     Ok(*bytes)
+}
+
+/// Writes a message.
+pub(crate) struct Writer(Buffer);
+
+impl Writer {
+    pub(crate) fn new(to: Buffer) -> Self {
+        Self(to)
+    }
+
+    /// What was written.
+    pub(crate) fn finish(self) -> Zeroizing<Vec<u8>> {
+        self.0.finish()
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        self.0.push(bytes)
+    }
+
+    /// An integer of any length.
+    pub(crate) fn varint(&mut self, mut value: u64) -> Result<(), Refused> {
+        while value >= 0x80 {
+            self.0.push(&[low_bits(value) | 0x80])?;
+            value >>= 7;
+        }
+        self.0.push(&[low_bits(value)])
+    }
+
+    /// What a field begins with.
+    pub(crate) fn key(&mut self, number: u32, wire_type: u32) -> Result<(), Refused> {
+        self.varint(u64::from((number << 3) | wire_type))
+    }
+
+    /// A field of eight bytes.
+    pub(crate) fn fixed64(&mut self, number: u32, bits: u64) -> Result<(), Refused> {
+        self.key(number, FIXED64)?;
+        self.0.push(&bits.to_le_bytes())
+    }
+
+    /// A field of a text or of bytes.
+    pub(crate) fn bytes(&mut self, number: u32, bytes: &[u8]) -> Result<(), Refused> {
+        self.key(number, BYTES)?;
+        self.varint(u64::try_from(bytes.len()).map_err(|_| Refused::TooMuch)?)?;
+        self.0.push(bytes)
+    }
+
+    /// Begins a field whose length is not known yet.
+    pub(crate) fn open(&mut self, number: u32) -> Result<usize, Refused> {
+        self.key(number, BYTES)?;
+        let at = self.0.len();
+        self.0.push(&[0; LENGTH])?;
+        Ok(at)
+    }
+
+    /// Writes how long it became.
+    pub(crate) fn close(&mut self, at: usize) -> Result<(), Refused> {
+        let length = self.0.len() - at - LENGTH;
+        let length = u64::try_from(length).map_err(|_| Refused::TooMuch)?;
+        let more = |shift: u32| low_bits(length >> shift) | 0x80;
+        self.0.overwrite(at, &[more(0), more(7), more(14), low_bits(length >> 21)]);
+        Ok(())
+    }
+}
+
+/// The seven lowest bits.
+fn low_bits(value: u64) -> u8 {
+    value.to_le_bytes()[0] & 0x7f
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ mod common;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod pressure;
 #[cfg(test)]
 mod process;

@@ -10,7 +10,7 @@ use crate::lines::tests::{whole_logs, whole_metrics, whole_traces};
 use crate::otlp::Signal;
 
 fn text(signal: Signal, message: &[u8]) -> String {
-    let lines = encode(signal, message).ok().unwrap();
+    let lines = encode(signal, message, None).ok().unwrap();
     String::from_utf8(lines.text.to_vec()).unwrap()
 }
 
@@ -21,7 +21,7 @@ fn wire(json: &Value) -> Result<Zeroizing<Vec<u8>>, Refused> {
 /// The one record, with this in it, as it comes out.
 fn record(record: &Value) -> Result<Value, Refused> {
     let wire = wire(&json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}))?;
-    let lines = encode(Signal::Logs, &wire)?;
+    let lines = encode(Signal::Logs, &wire, None)?;
     let document: Value = serde_json::from_slice(&lines.text).unwrap();
     Ok(document.pointer("/resourceLogs/0/scopeLogs/0/logRecords/0").unwrap().clone())
 }
@@ -114,7 +114,7 @@ fn what_is_no_such_message_is_refused() {
     assert_eq!(to_wire(Kind::LogsRequest, no_utf8).err(), Some(Refused::Malformed));
     let twice = br#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"flags":1,"flags":2}]}]}]}"#;
     let wire = to_wire(Kind::LogsRequest, twice).ok().unwrap();
-    assert_eq!(encode(Signal::Logs, &wire).err(), Some(Refused::Malformed));
+    assert_eq!(encode(Signal::Logs, &wire, None).err(), Some(Refused::Malformed));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub(crate) mod http;
 pub(crate) mod otlp;
 pub(crate) mod reader;
+pub(crate) mod receiver;
 pub(crate) mod sidecar;
 
 use std::path::{Path, PathBuf};
