@@ -10,11 +10,12 @@ use url::Url;
 
 use crate::intake::Limits;
 use crate::lines;
+use crate::metrics::forward::Address;
 use crate::recipients::Recipients;
 use crate::sink;
 
 /// The role's variables.
-pub(crate) const VARS: [Var; 9] = [
+pub(crate) const VARS: [Var; 10] = [
     Var {
         name: "LOG_LISTEN",
         class: Class::Measured,
@@ -58,6 +59,12 @@ pub(crate) const VARS: [Var; 9] = [
         help: "Base URL of a receiver of OTLP/HTTP to which metrics of the roles' own instruments are sent in the clear; all others are sealed. Unset: all are.",
     },
     Var {
+        name: "APPINSIGHTS_CONNECTION_STRING",
+        class: Class::Measured,
+        default: None,
+        help: "Where the metrics of LOG_METRICS_ENDPOINT are sent in the clear to Azure Monitor: InstrumentationKey=…;IngestionEndpoint=https://….",
+    },
+    Var {
         name: "ATTEST_SIDECAR",
         class: Class::Measured,
         default: Some("127.0.0.1:50051"),
@@ -78,8 +85,8 @@ pub struct Config {
     pub(crate) sink: sink::Address,
     pub(crate) segment: Limits,
     pub(crate) attest_sidecar: Local,
-    /// Where metrics go in the clear, if anywhere: to its path `/v1/metrics`.
-    pub(crate) metrics: Option<Url>,
+    /// Where metrics go in the clear.
+    pub(crate) metrics: Vec<Address>,
     pub(crate) roots: Roots,
 }
 
@@ -92,7 +99,8 @@ impl Config {
         let seconds = within(env, "LOG_SEGMENT_SECONDS", &SECONDS);
         let bytes = within(env, "LOG_SEGMENT_BYTES", &BYTES);
         let attest_sidecar = env.parse("ATTEST_SIDECAR");
-        let metrics = env.optional("LOG_METRICS_ENDPOINT").and_then(|base| receiver(env, base));
+        let otlp = env.optional("LOG_METRICS_ENDPOINT").and_then(|base| receiver(env, base));
+        let azure = env.optional("APPINSIGHTS_CONNECTION_STRING");
         let roots = Roots::read(env);
         own_logs(env, listen.as_ref());
         Some(Self {
@@ -102,7 +110,7 @@ impl Config {
             sink: sink?,
             segment: Limits { bytes: bytes?, wait: Duration::from_secs(seconds?) },
             attest_sidecar: attest_sidecar?,
-            metrics,
+            metrics: otlp.map(Address::Otlp).into_iter().chain(azure.map(Address::Azure)).collect(),
             roots: roots?,
         })
     }
@@ -200,13 +208,13 @@ mod tests {
 
     #[test]
     fn metrics_go_below_a_base() {
-        assert!(read(&[]).ok().unwrap().metrics.is_none());
+        assert!(read(&[]).ok().unwrap().metrics.is_empty());
         for (base, receiver) in [
             ("http://127.0.0.1:1", "http://127.0.0.1:1/v1/metrics"),
             ("https://collector.test/otlp/", "https://collector.test/otlp/v1/metrics"),
         ] {
             let config = read(&[("LOG_METRICS_ENDPOINT", base)]).ok().unwrap();
-            assert_eq!(config.metrics.unwrap().as_str(), receiver);
+            assert_eq!(config.metrics, [Address::Otlp(receiver.parse().unwrap())]);
         }
         for bad in ["ftp://a", "https://a/?b", "https://user@a/", "a"] {
             let problems = read(&[("LOG_METRICS_ENDPOINT", bad)]).err().unwrap();

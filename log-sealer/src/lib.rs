@@ -52,6 +52,7 @@ use service::env::{Reader, Var};
 use service::health::Probe;
 use service::listen::Listener;
 use service::{BoxError, Process, Role, Shutdown, lifecycle};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::counts::Counts;
@@ -124,11 +125,12 @@ impl Role for LogSealer {
         let (delivery, newest) = Delivery::new(Sink::new(config.sink), process.health.clone());
 
         let head = HeadOfLog::new(&signer, newest);
-        let forward = config.metrics.is_some().then(Forward::default);
-        let forwarding = config.metrics.zip(forward.clone());
-        let mut forwarding =
-            forwarding.map(|(to, forward)| tokio::spawn(forward.run(to, config.roots)));
-        let exports = Exports::new(intake.clone(), forward.clone());
+        let forwards: Vec<_> = config.metrics.iter().map(|_| Forward::default()).collect();
+        let mut forwarding = JoinSet::new();
+        for (forward, to) in forwards.iter().zip(config.metrics) {
+            forwarding.spawn(forward.clone().run(to, config.roots.clone()));
+        }
+        let exports = Exports::new(intake.clone(), forwards.clone());
         let router = grpc::router(&process, &listener, &http_listener, &exports, head);
         let closing = Shutdown::default();
         let close = closing.clone();
@@ -168,11 +170,8 @@ impl Role for LogSealer {
         let _ = timeout(CLOSE, &mut server).await;
         server.abort();
         intake.close();
-        if let Some((forward, forwarding)) = forward.zip(forwarding.as_mut()) {
-            forward.close();
-            let _ = timeout(CLOSE, &mut *forwarding).await;
-            forwarding.abort();
-        }
+        forwards.iter().for_each(Forward::close);
+        let _ = timeout(CLOSE, async { while forwarding.join_next().await.is_some() {} }).await;
         let Ok(outcome) = timeout(FINISH, &mut sealing).await else {
             sealing.abort();
             return Err(Ended::Late(intake.counts()).into());

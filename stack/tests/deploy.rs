@@ -84,6 +84,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "keys for attested clients are in a keys file, which the template does not use",
     ),
     ("ATTEST_MAA_HOSTS", "the configured instance is enough"),
+    ("APPINSIGHTS_CONNECTION_STRING", "all metrics are sealed"),
     ("LOG_METRICS_ENDPOINT", "all metrics are sealed"),
     ("SKR_WRAP_KEYS", "nothing is wrapped in this group"),
     ("PROXY_PRICES_FILE", "the list that is built in"),

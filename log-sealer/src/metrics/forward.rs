@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use service::outbound::{Limits, Outbound};
+use service::outbound::{Answer, Call, Limits, Outbound};
 use service::roots::Roots;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use url::Url;
 
+use super::azure::{Azure, ConnectionString};
 use super::{Metric, otlp};
+use crate::error::Refused;
 
 /// The most points that wait.
 const POINTS: usize = 16_384;
@@ -27,6 +29,46 @@ const COLLECT: Duration = Duration::from_secs(2);
 
 /// The shortest and, apart from jitter, the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// Where metrics go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// To a receiver of OTLP/HTTP, at its path for metrics.
+    Otlp(Url),
+    /// To Azure Monitor.
+    Azure(ConnectionString),
+}
+
+/// One who takes metrics.
+enum Receiver {
+    Otlp(Url),
+    Azure(Azure),
+}
+
+impl Receiver {
+    /// With what errors call it.
+    fn new(at: Address) -> (Self, &'static str) {
+        match at {
+            Address::Otlp(url) => (Self::Otlp(url), "LOG_METRICS_ENDPOINT"),
+            Address::Azure(to) => (Self::Azure(Azure::new(to)), "Azure Monitor"),
+        }
+    }
+
+    fn call(&mut self, metrics: &[Metric]) -> Result<Option<Call>, Refused> {
+        match self {
+            Self::Otlp(url) => otlp::call(url, metrics).map(Some),
+            Self::Azure(azure) => Ok(azure.call(metrics)),
+        }
+    }
+
+    /// How many points of a call that was answered well were not taken.
+    fn rejected(&self, answer: &Answer) -> usize {
+        match self {
+            Self::Otlp(_) => 0,
+            Self::Azure(_) => Azure::rejected(answer),
+        }
+    }
+}
 
 /// The queue. Clones share it.
 #[derive(Clone, Default)]
@@ -75,25 +117,30 @@ impl Forward {
     }
 
     /// Sends what comes, until it is closed and empty. One task calls this.
-    pub(crate) async fn run(self, address: Url, roots: Roots) {
-        let limits = Limits { answer: 64 << 10, ..Limits::default() };
-        let receiver = Outbound::new("LOG_METRICS_ENDPOINT", &roots, limits);
+    pub(crate) async fn run(self, to: Address, roots: Roots) {
+        let limits = Limits { answer: 1 << 20, ..Limits::default() };
+        let (mut receiver, name) = Receiver::new(to);
+        let outbound = Outbound::new(name, &roots, limits);
         let mut failing = false;
         while let Some(batch) = self.batch().await {
             let points: usize = batch.iter().map(|metric| metric.points.len()).sum();
-            let Ok(call) = otlp::call(&address, &batch) else {
-                self.queue().dropped += points;
-                continue;
+            let call = match receiver.call(&batch) {
+                Ok(Some(call)) => call,
+                Ok(None) => continue,
+                Err(_) => {
+                    self.queue().dropped += points;
+                    continue;
+                }
             };
             let mut pauses = pauses();
             loop {
-                let Err(error) = receiver.once(&call).await else {
-                    let dropped = std::mem::take(&mut self.queue().dropped);
-                    if failing || dropped > 0 {
-                        tracing::warn!(dropped, "metrics are forwarded again");
+                let error = match outbound.once(&call).await {
+                    Ok(answer) => {
+                        self.sent(receiver.rejected(&answer), failing);
+                        failing = false;
+                        break;
                     }
-                    failing = false;
-                    break;
+                    Err(error) => error,
                 };
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!(%error, "metrics cannot be forwarded");
@@ -111,6 +158,14 @@ impl Forward {
         let dropped = self.queue().dropped;
         if dropped > 0 {
             tracing::warn!(dropped, "metrics were not forwarded");
+        }
+    }
+
+    /// Says what was dropped until now, if anything was.
+    fn sent(&self, rejected: usize, failed: bool) {
+        let dropped = rejected + std::mem::take(&mut self.queue().dropped);
+        if failed || dropped > 0 {
+            tracing::warn!(dropped, "metrics are forwarded again");
         }
     }
 

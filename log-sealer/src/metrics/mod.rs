@@ -4,6 +4,7 @@
 //! `&'static str`, keeps out whatever a sender wrote. Everything else is sealed with the logs.
 
 mod allowed;
+pub(crate) mod azure;
 pub(crate) mod forward;
 mod otlp;
 pub(crate) mod select;

@@ -77,8 +77,8 @@ struct Message {
 #[derive(Clone)]
 pub(crate) struct Exports {
     intake: Arc<Intake>,
-    /// Where metrics go that may leave in the clear; `None`: they are sealed.
-    forward: Option<Forward>,
+    /// Where metrics go that may leave in the clear; nowhere: they are sealed.
+    forward: Vec<Forward>,
     receiving: Arc<Semaphore>,
     encoding: Arc<Semaphore>,
 }
@@ -89,7 +89,7 @@ struct Admitted {
 }
 
 impl Exports {
-    pub(crate) fn new(intake: Arc<Intake>, forward: Option<Forward>) -> Self {
+    pub(crate) fn new(intake: Arc<Intake>, forward: Vec<Forward>) -> Self {
         Self {
             intake,
             forward,
@@ -116,7 +116,8 @@ impl Exports {
         message: Message,
     ) -> Result<(), Refused> {
         let encoding = self.encoding.clone().acquire_owned().await;
-        let mut clear = (signal == Signal::Metrics && self.forward.is_some()).then(Clear::default);
+        let mut clear =
+            (signal == Signal::Metrics && !self.forward.is_empty()).then(Clear::default);
         let work = move || {
             // held to the end of the work, which goes on when a caller goes away
             let _permits = (admitted, encoding);
@@ -127,8 +128,9 @@ impl Exports {
         let (lines, clear) = done?;
         self.intake.push(lines)?;
         // only now: what is refused is sent again
-        if let (Some(forward), Some(clear)) = (&self.forward, clear) {
-            forward.offer(clear.into_metrics());
+        let metrics = clear.map(Clear::into_metrics).unwrap_or_default();
+        for forward in &self.forward {
+            forward.offer(metrics.clone());
         }
         Ok(())
     }

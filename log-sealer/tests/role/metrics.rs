@@ -86,3 +86,34 @@ async fn without_a_receiver_all_metrics_are_sealed() {
     let place = sealer.stop().await;
     assert_eq!(reader::read(&place.folder(), &place.reader)[0].points("proxy"), 1);
 }
+
+#[tokio::test]
+async fn azure_monitor_gets_the_same_as_telemetry_items() {
+    let mut azure = Receiver::start(&[]).await;
+    let mut other = Receiver::start(&["500 Broken"; 9]).await;
+    let key = "11112222-3333-4444-5555-666677778888";
+    let to = format!("InstrumentationKey={key};IngestionEndpoint={}/", azure.url);
+    let receivers =
+        [("APPINSIGHTS_CONNECTION_STRING", to.as_str()), ("LOG_METRICS_ENDPOINT", &other.url)];
+    let sealer = Sealer::start(&receivers).await;
+    let mut http = Http::connect(&sealer.place).await;
+    let gauge = json!({"name": "proxy_connections", "description": CANARY, "gauge": {
+        "dataPoints": [{"asInt": 5}]
+    }});
+    let own = json!({"name": CANARY, "gauge": {"dataPoints": [{"asInt": 1}]}});
+    let sent = document(&json!([gauge, own]));
+    assert_eq!(http.post("/v1/metrics", JSON, &sent).await.status, 200);
+
+    // one that fails is in nobody else's way
+    other.heard().await;
+    let heard = azure.heard().await;
+    assert!(heard.head.starts_with("post /v2.1/track http/1.1\r\n"), "{}", heard.head);
+    let text = String::from_utf8(heard.body).unwrap();
+    assert!(!text.contains(CANARY));
+    let items: Value = serde_json::from_str(&text).unwrap();
+    let [item] = items.as_array().unwrap().as_slice() else { panic!("one item: {items}") };
+    assert_eq!((&item["iKey"], &item["tags"]["ai.cloud.role"]), (&json!(key), &json!("proxy")));
+    let expected = json!([{"name": "proxy_connections", "value": 5.0}]);
+    assert_eq!(item["data"]["baseData"]["metrics"], expected);
+    sealer.stop().await;
+}
