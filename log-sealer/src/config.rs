@@ -6,20 +6,29 @@ use std::time::Duration;
 use attestation::log_record::MAX_HEARTBEAT;
 use service::env::{Class, Reader, Var};
 use service::listen::Local;
+use service::roots::{self, Roots};
+use url::Url;
 
 use crate::intake::Limits;
 use crate::lines;
+use crate::metrics::forward::Address;
 use crate::readers_file;
 use crate::recipients::Recipients;
 use crate::sink;
 
 /// The role's variables.
-pub(crate) const VARS: [Var; 11] = [
+pub(crate) const VARS: [Var; 15] = [
     Var {
         name: "LOG_LISTEN",
         class: Class::Measured,
         default: Some("127.0.0.1:4317"),
-        help: "Where every container of the group sends its logs by OTLP/gRPC: host:port on loopback, or unix:/path.",
+        help: "Where every container of the group sends its logs, traces and metrics by OTLP/gRPC: host:port on loopback, or unix:/path.",
+    },
+    Var {
+        name: "LOG_HTTP_LISTEN",
+        class: Class::Measured,
+        default: Some("127.0.0.1:4318"),
+        help: "Where every container of the group sends its logs, traces and metrics by OTLP/HTTP, as protobuf or JSON: host:port on loopback, or unix:/path.",
     },
     Var {
         name: "LOG_RECIPIENTS",
@@ -37,13 +46,25 @@ pub(crate) const VARS: [Var; 11] = [
         name: "LOG_SEGMENT_SECONDS",
         class: Class::Measured,
         default: Some("10"),
-        help: "The longest that a log record waits for its segment, in seconds: 1 to 3600. A crash loses what waits.",
+        help: "The longest that a log record, a span or a data point waits for its segment, in seconds: 1 to 3600. A crash loses what waits.",
     },
     Var {
         name: "LOG_SEGMENT_BYTES",
         class: Class::Measured,
         default: Some("1048576"),
-        help: "A segment is closed when its log records, as JSON before compression, reach this many bytes: 4096 to 16777216.",
+        help: "A segment is closed when what is in it, as JSON before compression, reaches this many bytes: 4096 to 16777216.",
+    },
+    Var {
+        name: "LOG_METRICS_ENDPOINT",
+        class: Class::Measured,
+        default: None,
+        help: "Base URL of a receiver of OTLP/HTTP to which metrics of the roles' own instruments are sent in the clear; all others are sealed. Unset: all are.",
+    },
+    Var {
+        name: "APPINSIGHTS_CONNECTION_STRING",
+        class: Class::Measured,
+        default: None,
+        help: "Where the metrics of LOG_METRICS_ENDPOINT are sent in the clear to Azure Monitor: InstrumentationKey=…;IngestionEndpoint=https://….",
     },
     Var {
         name: "LOG_HEARTBEAT_SECONDS",
@@ -61,6 +82,7 @@ pub(crate) const VARS: [Var; 11] = [
         default: Some("127.0.0.1:50051"),
         help: "Where attest-sidecar answers gRPC: host:port on loopback, or unix:/path.",
     },
+    roots::VAR,
 ];
 
 /// The longest segment that can be configured is the longest that a reader opens.
@@ -71,17 +93,22 @@ const HEARTBEAT: RangeInclusive<u64> = 5..=MAX_HEARTBEAT;
 /// The role's configuration.
 pub struct Config {
     pub(crate) listen: Local,
+    pub(crate) http_listen: Local,
     pub(crate) recipients: Recipients,
     pub(crate) sink: sink::Address,
     pub(crate) segment: Limits,
     pub(crate) heartbeat: Duration,
     pub(crate) readers: Option<readers_file::Settings>,
     pub(crate) attest_sidecar: Local,
+    /// Where metrics go in the clear.
+    pub(crate) metrics: Vec<Address>,
+    pub(crate) roots: Roots,
 }
 
 impl Config {
     pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
         let listen = env.parse("LOG_LISTEN");
+        let http_listen = env.parse("LOG_HTTP_LISTEN");
         let recipients = env.parse("LOG_RECIPIENTS");
         let sink = env.parse("LOG_SINK");
         let seconds = within(env, "LOG_SEGMENT_SECONDS", &SECONDS);
@@ -89,17 +116,39 @@ impl Config {
         let heartbeat = within(env, "LOG_HEARTBEAT_SECONDS", &HEARTBEAT);
         let readers = readers_file::Settings::read(env);
         let attest_sidecar = env.parse("ATTEST_SIDECAR");
+        let otlp = env.optional("LOG_METRICS_ENDPOINT").and_then(|base| receiver(env, base));
+        let azure = env.optional("APPINSIGHTS_CONNECTION_STRING");
+        let roots = Roots::read(env);
         own_logs(env, listen.as_ref());
         Some(Self {
             listen: listen?,
+            http_listen: http_listen?,
             recipients: recipients?,
             sink: sink?,
             segment: Limits { bytes: bytes?, wait: Duration::from_secs(seconds?) },
             heartbeat: Duration::from_secs(heartbeat?),
             readers,
             attest_sidecar: attest_sidecar?,
+            metrics: otlp.map(Address::Otlp).into_iter().chain(azure.map(Address::Azure)).collect(),
+            roots: roots?,
         })
     }
+}
+
+/// `/v1/metrics` below a base (OTLP exporter specification, "Endpoint URLs for OTLP/HTTP").
+fn receiver(env: &mut Reader<'_>, mut base: Url) -> Option<Url> {
+    let plain = matches!(base.scheme(), "https" | "http")
+        && base.query().is_none()
+        && base.fragment().is_none()
+        && base.username().is_empty()
+        && base.password().is_none();
+    if !plain {
+        let why = "must be http or https, without a query or credentials";
+        env.refuse("LOG_METRICS_ENDPOINT", &why);
+        return None;
+    }
+    base.path_segments_mut().ok()?.pop_if_empty().extend(["v1", "metrics"]);
+    Some(base)
 }
 
 fn within<T>(env: &mut Reader<'_>, name: &'static str, range: &RangeInclusive<T>) -> Option<T>
@@ -145,6 +194,7 @@ mod tests {
     fn recipients_are_all_that_must_be_set() {
         let config = read(&[]).ok().unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:4317");
+        assert_eq!(config.http_listen.to_string(), "127.0.0.1:4318");
         assert_eq!(config.attest_sidecar.to_string(), "127.0.0.1:50051");
         assert_eq!(config.segment.bytes, 1 << 20);
         assert_eq!(config.segment.wait, Duration::from_secs(10));
@@ -161,6 +211,7 @@ mod tests {
             ("LOG_SEGMENT_BYTES", "16777217"),
             ("LOG_HEARTBEAT_SECONDS", "4"),
             ("LOG_LISTEN", "0.0.0.0:4317"),
+            ("LOG_HTTP_LISTEN", "10.0.0.1:4318"),
             ("LOG_SINK", "folder:relative"),
             ("ATTEST_SIDECAR", "10.0.0.1:50051"),
         ]);
@@ -170,10 +221,27 @@ mod tests {
             "LOG_SEGMENT_BYTES: must be 4096 to 16777216",
             "LOG_HEARTBEAT_SECONDS: must be 5 to 3600",
             "LOG_LISTEN: must be on loopback",
+            "LOG_HTTP_LISTEN: must be on loopback",
             "LOG_SINK: ",
             "ATTEST_SIDECAR: must be on loopback",
         ] {
             assert!(problems.contains(part), "{part}: {problems}");
+        }
+    }
+
+    #[test]
+    fn metrics_go_below_a_base() {
+        assert!(read(&[]).ok().unwrap().metrics.is_empty());
+        for (base, receiver) in [
+            ("http://127.0.0.1:1", "http://127.0.0.1:1/v1/metrics"),
+            ("https://collector.test/otlp/", "https://collector.test/otlp/v1/metrics"),
+        ] {
+            let config = read(&[("LOG_METRICS_ENDPOINT", base)]).ok().unwrap();
+            assert_eq!(config.metrics, [Address::Otlp(receiver.parse().unwrap())]);
+        }
+        for bad in ["ftp://a", "https://a/?b", "https://user@a/", "a"] {
+            let problems = read(&[("LOG_METRICS_ENDPOINT", bad)]).err().unwrap();
+            assert!(problems.contains("LOG_METRICS_ENDPOINT: "), "{problems}");
         }
     }
 

@@ -10,10 +10,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// When a sender may try again, as OTLP's retryable answers say it (OTLP specification, "Failures").
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why log records were not accepted. Nothing of a refused export is kept.
+/// Why an export was not accepted. Nothing of a refused one is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("not an OTLP logs request: check the exporter's version and protocol")]
+    #[error("not a request of OTLP for this signal: check the exporter's version and protocol")]
     Malformed,
     #[error("too much for one request: make the exporter's batches smaller")]
     TooMuch,
@@ -25,19 +25,29 @@ pub(crate) enum Refused {
     Slow,
     #[error("log-sealer is stopping")]
     Stopping,
+    #[error("the export was not handled")]
+    Failed,
+}
+
+/// When the same export may succeed; `None`: never.
+pub(crate) fn retry(refused: Refused) -> Option<Duration> {
+    match refused {
+        Refused::Malformed | Refused::TooMuch | Refused::TooDeep(_) | Refused::Failed => None,
+        Refused::Full | Refused::Slow | Refused::Stopping => Some(RETRY),
+    }
 }
 
 /// The answer to a refused export. What may succeed later is UNAVAILABLE with RetryInfo, which exporters obey;
 /// what never will is INVALID_ARGUMENT, which makes them drop the batch.
 pub(crate) fn status(refused: Refused) -> Status {
-    match refused {
-        Refused::Malformed | Refused::TooMuch | Refused::TooDeep(_) => {
-            Status::invalid_argument(refused.to_string())
-        }
-        Refused::Full | Refused::Slow | Refused::Stopping => Status::with_error_details(
+    let text = refused.to_string();
+    match (refused, retry(refused)) {
+        (Refused::Failed, _) => Status::internal(text),
+        (_, None) => Status::invalid_argument(text),
+        (_, retry) => Status::with_error_details(
             Code::Unavailable,
-            refused.to_string(),
-            ErrorDetails::with_retry_info(Some(RETRY)),
+            text,
+            ErrorDetails::with_retry_info(retry),
         ),
     }
 }
@@ -56,5 +66,6 @@ mod tests {
         let malformed = status(Refused::Malformed);
         assert_eq!(malformed.code(), Code::InvalidArgument);
         assert!(malformed.get_details_retry_info().is_none());
+        assert_eq!(status(Refused::Failed).code(), Code::Internal);
     }
 }

@@ -1,6 +1,4 @@
-//! What this role answers by gRPC: OTLP logs, the head of the log, who it is, whether it is ready.
-
-use std::sync::Arc;
+//! What this role answers by gRPC: OTLP, the head of the log, who it is, whether it is ready.
 
 use attestation::encoding::to_b64u;
 use proto::info::info_server::{Info, InfoServer};
@@ -14,26 +12,29 @@ use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::delivery;
-use crate::intake::Intake;
-use crate::otlp::LogsService;
+use crate::otlp::Exports;
+use crate::otlp::grpc::{ExportService, Logs, Metrics, Traces};
 use crate::signer::Signer;
 
 /// The requests of `Info` and `Log` are empty.
 const EMPTY: usize = 1024;
 
-/// The server, without its listener.
+/// The server, without its listener. `http` is where the other one listens.
 pub(crate) fn router(
     process: &Process,
-    listener: &Listener,
-    intake: Arc<Intake>,
+    grpc: &Listener,
+    http: &Listener,
+    exports: &Exports,
     head: HeadOfLog,
 ) -> Router {
-    let info = WhoAmI(info(process, listener));
+    let info = WhoAmI(info(process, grpc, http));
     service::grpc::server()
         .add_service(process.health.service())
         .add_service(InfoServer::new(info).max_decoding_message_size(EMPTY))
         .add_service(LogServer::new(head).max_decoding_message_size(EMPTY))
-        .add_service(LogsService::new(intake))
+        .add_service(ExportService::<Logs>::new(exports))
+        .add_service(ExportService::<Traces>::new(exports))
+        .add_service(ExportService::<Metrics>::new(exports))
 }
 
 /// `Log.GetHead`.
@@ -73,7 +74,7 @@ impl Info for WhoAmI {
     }
 }
 
-fn info(process: &Process, listener: &Listener) -> RoleInfo {
+fn info(process: &Process, grpc: &Listener, http: &Listener) -> RoleInfo {
     let identity = &process.identity;
     RoleInfo {
         role: identity.role.to_owned(),
@@ -84,6 +85,8 @@ fn info(process: &Process, listener: &Listener) -> RoleInfo {
         // this role believes no roots, so it cannot believe others
         production_anchors: true,
         unsealed: identity.measured.unsealed.iter().map(ToString::to_string).collect(),
-        listening: [("grpc".to_owned(), listener.address().to_string())].into(),
+        listening: [("grpc", grpc), ("http", http)]
+            .map(|(protocol, listener)| (protocol.to_owned(), listener.address().to_string()))
+            .into(),
     }
 }

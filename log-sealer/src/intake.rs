@@ -1,9 +1,9 @@
-//! The queue between those who send log records and the one who seals them.
+//! The queue between those who export and the one who seals.
 //!
-//! An export is answered OK when its records are in here, and not before. The queue is memory: what waits in it
-//! is lost when the process dies without its last words, at most a segment's time of records while the sink
-//! works. It is bounded in bytes and in records; when it is full, the sender keeps its records and is told to
-//! come back.
+//! An export is answered OK when its lines are in here, and not before. The queue is memory: what waits in it
+//! is lost when the process dies without its last words, at most a segment's time of lines while the sink
+//! works. It is bounded in bytes and in what the lines hold; when it is full, the sender keeps its batch and is
+//! told to come back.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -14,18 +14,18 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
+use crate::counts::{Counts, widest};
 use crate::error::Refused;
 use crate::lines::{self, Lines};
-use crate::weigh;
 
 /// The most bytes of lines that wait. The batch that is being sealed comes on top, with [`lines::MAX`] at most.
 const BYTES: usize = 32 << 20;
 
-/// The most log records that wait.
-const RECORDS: usize = 131_072;
+/// The most log records, spans and data points that wait.
+const ITEMS: usize = 131_072;
 
 // whatever is accepted at all fits into an empty queue
-const _: () = assert!(lines::MAX <= BYTES && weigh::RECORDS <= RECORDS);
+const _: () = assert!(lines::MAX <= BYTES && lines::ITEMS <= ITEMS);
 
 /// When a batch is closed.
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +37,14 @@ pub(crate) struct Limits {
 }
 
 /// What one segment will hold. Wiped when dropped; without `Debug`.
+#[derive(Default)]
 pub(crate) struct Batch {
     /// Whole lines, in the order in which they came.
     pub(crate) lines: Vec<Zeroizing<Vec<u8>>>,
-    /// Log records in them.
-    pub(crate) records: usize,
+    /// How much is in them.
+    pub(crate) counts: Counts,
+    /// The earliest and the latest time in them, in Unix seconds.
+    pub(crate) times: Option<(u64, u64)>,
 }
 
 /// The queue.
@@ -56,9 +59,9 @@ pub(crate) struct Intake {
 struct Queue {
     waiting: VecDeque<(Instant, Lines)>,
     bytes: usize,
-    records: usize,
-    /// Log records of the batch that was taken last.
-    in_hand: usize,
+    counts: Counts,
+    /// What is in the batch that was taken last.
+    in_hand: Counts,
     closed: bool,
 }
 
@@ -76,7 +79,7 @@ impl Intake {
     ///
     /// [`Refused::Full`], [`Refused::Stopping`]: nothing of it was kept.
     pub(crate) fn push(&self, lines: Lines) -> Result<(), Refused> {
-        if lines.records == 0 {
+        if lines.counts.all() == 0 {
             return Ok(());
         }
         self.queue().push(lines)?;
@@ -87,7 +90,7 @@ impl Intake {
     /// The next batch; `None` when the queue is closed and empty. One task calls this, and has dealt with a
     /// batch when it asks for the next.
     pub(crate) async fn batch(&self, limits: &Limits) -> Option<Batch> {
-        self.queue().in_hand = 0;
+        self.queue().in_hand = Counts::default();
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -119,10 +122,12 @@ impl Intake {
         }
     }
 
-    /// Log records that wait or are being dealt with.
-    pub(crate) fn records(&self) -> usize {
+    /// How much waits or is being dealt with.
+    pub(crate) fn counts(&self) -> Counts {
         let queue = self.queue();
-        queue.records + queue.in_hand
+        let mut counts = queue.counts;
+        counts += queue.in_hand;
+        counts
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -137,11 +142,12 @@ impl Queue {
             return Err(Refused::Stopping);
         }
         let bytes = self.bytes + lines.text.len();
-        let records = self.records + lines.records;
-        if bytes > BYTES || records > RECORDS {
+        let mut counts = self.counts;
+        counts += lines.counts;
+        if bytes > BYTES || counts.all() > ITEMS {
             return Err(Refused::Full);
         }
-        (self.bytes, self.records) = (bytes, records);
+        (self.bytes, self.counts) = (bytes, counts);
         self.waiting.push_back((Instant::now(), lines));
         Ok(())
     }
@@ -160,7 +166,7 @@ impl Queue {
 
     /// The oldest exports, as many as fit into `bytes`, and at least one.
     fn take(&mut self, bytes: usize) -> Batch {
-        let mut batch = Batch { lines: Vec::new(), records: 0 };
+        let mut batch = Batch::default();
         let mut room = bytes;
         while let Some((_, lines)) = self
             .waiting
@@ -168,11 +174,12 @@ impl Queue {
         {
             room = room.saturating_sub(lines.text.len());
             self.bytes -= lines.text.len();
-            self.records -= lines.records;
-            batch.records += lines.records;
+            self.counts -= lines.counts;
+            batch.counts += lines.counts;
+            batch.times = widest(batch.times, lines.times);
             batch.lines.push(lines.text);
         }
-        self.in_hand = batch.records;
+        self.in_hand = batch.counts;
         batch
     }
 }
@@ -184,7 +191,8 @@ mod tests {
     const LIMITS: Limits = Limits { bytes: 100, wait: Duration::from_secs(10) };
 
     fn lines(length: usize, records: usize) -> Lines {
-        Lines { text: Zeroizing::new(vec![b'x'; length]), records }
+        let counts = Counts { records, ..Counts::default() };
+        Lines { text: Zeroizing::new(vec![b'x'; length]), counts, times: None }
     }
 
     fn sizes(batch: Option<Batch>) -> Vec<usize> {
@@ -228,7 +236,7 @@ mod tests {
             intake.push(lines(100, 7)).unwrap();
         };
         let (batch, ()) = tokio::join!(intake.batch(&LIMITS), late);
-        assert_eq!(batch.unwrap().records, 7);
+        assert_eq!(batch.unwrap().counts.records, 7);
     }
 
     #[tokio::test]
@@ -241,9 +249,9 @@ mod tests {
         assert_eq!(intake.push(lines(1, 1)), Ok(()));
 
         let intake = Intake::default();
-        intake.push(lines(1, RECORDS)).unwrap();
+        intake.push(lines(1, ITEMS)).unwrap();
         assert_eq!(intake.push(lines(1, 1)), Err(Refused::Full));
-        assert_eq!(intake.records(), RECORDS);
+        assert_eq!(intake.counts().records, ITEMS);
     }
 
     #[tokio::test]
@@ -253,9 +261,25 @@ mod tests {
         intake.close();
         assert_eq!(intake.push(lines(1, 1)), Err(Refused::Stopping));
         assert_eq!(sizes(intake.batch(&LIMITS).await), [1]);
-        assert_eq!(intake.records(), 1, "in hand");
+        assert_eq!(intake.counts().records, 1, "in hand");
         assert!(intake.batch(&LIMITS).await.is_none());
-        assert_eq!(intake.records(), 0);
+        assert_eq!(intake.counts(), Counts::default());
+    }
+
+    #[tokio::test]
+    async fn a_batch_knows_how_much_is_in_it_and_from_when() {
+        let intake = Intake::default();
+        let of = |records, spans, times| {
+            let counts = Counts { records, spans, points: 0 };
+            Lines { text: Zeroizing::new(vec![b'x']), counts, times }
+        };
+        intake.push(of(1, 0, Some((20, 30)))).unwrap();
+        intake.push(of(0, 5, Some((10, 21)))).unwrap();
+        intake.push(of(2, 0, None)).unwrap();
+        intake.close();
+        let batch = intake.batch(&LIMITS).await.unwrap();
+        assert_eq!(batch.counts, Counts { records: 3, spans: 5, points: 0 });
+        assert_eq!(batch.times, Some((10, 30)));
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@
 //! | record | a compact JWS (ES256) for each number of a boot, from 0: the start with the key's evidence, one for each segment, loss, change of readers and heartbeat, the stop. Each names the record before it |
 //! | segment | an [age file](https://age-encryption.org/v1) to every reader; its record names its SHA-256 |
 //! | in the age file | one zstd frame, and a skippable frame that pads the two to a power of two from 4 KiB to 1 MiB, or to a multiple of 1 MiB |
-//! | in the zstd frame | lines of OTLP/JSON, `{"resourceLogs":[…]}`, 16 MiB at most; so `age -d \| zstd -d` gives the log |
+//! | in the zstd frame | lines of OTLP/JSON, `{"resourceLogs":[…]}`, `{"resourceSpans":[…]}` or `{"resourceMetrics":[…]}`, 16 MiB at most; so `age -d \| zstd -d` gives the log |
 //!
 //! A folder holds `<boot>-<seq>.jws` and `<boot>-<seq>.age`, seq in eight digits; stdout a line
 //! `{"record":"<JWS>","segment":"<base64>"}` for each number.
@@ -24,17 +24,20 @@
 //! nothing is sealed, and while the sink fails nothing more is: the queue fills and senders are told to come
 //! back.
 //!
-//! No byte of a log record goes anywhere but into the sealed segment. This role must not know what a record
-//! means, who wrote it, or how a reader decides whom to trust.
+//! No byte of a log record or a span goes anywhere but into the sealed segment. Of metrics, numbers may leave in
+//! the clear, where the configuration says so (`metrics/`). This role must not know what a record means, who
+//! wrote it, or how a reader decides whom to trust.
 
+mod buffer;
 mod config;
-mod decoded;
+mod counts;
 mod delivery;
 mod error;
 mod evidence;
 mod grpc;
 mod intake;
 mod lines;
+mod metrics;
 mod otlp;
 mod readers_file;
 mod recipients;
@@ -42,7 +45,6 @@ mod sealer;
 mod segment;
 mod signer;
 mod sink;
-mod weigh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,12 +53,16 @@ use service::env::{Reader, Var};
 use service::health::Probe;
 use service::listen::Listener;
 use service::{BoxError, Process, Role, Shutdown, lifecycle};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::counts::Counts;
 use crate::delivery::Delivery;
 use crate::evidence::EvidenceSource;
 use crate::grpc::HeadOfLog;
 use crate::intake::Intake;
+use crate::metrics::forward::Forward;
+use crate::otlp::Exports;
 use crate::readers_file::Changes;
 use crate::sealer::Sealer;
 use crate::signer::Signer;
@@ -64,8 +70,8 @@ use crate::sink::Sink;
 
 pub use crate::config::Config;
 
-/// The signal to stop reaches all containers at once, and their last events come after it. So the listener
-/// stays open until nothing came for this long, four times what an exporter of ours collects for, …
+/// The signal to stop reaches all containers at once, and their last events come after it. So the listeners
+/// stay open until nothing came for this long, four times what an exporter of ours collects for, …
 const QUIET: Duration = Duration::from_secs(2);
 
 /// … but no longer than this.
@@ -86,10 +92,10 @@ pub struct LogSealer;
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error(
-        "the end of the log did not reach its sink in time, {0} log records are lost: \
+        "the end of the log did not reach its sink in time, {0} are lost: \
          see that ATTEST_SIDECAR answers and that LOG_SINK can be written to"
     )]
-    Late(usize),
+    Late(Counts),
     #[error("serving or sealing ended by itself")]
     Early,
     #[error("nothing can be encrypted to LOG_RECIPIENTS: make new ones with age-keygen")]
@@ -115,16 +121,29 @@ impl Role for LogSealer {
         let recipients = Arc::new(config.recipients);
         sealer::try_out(&recipients).await.map_err(Ended::Recipients)?;
         let listener = Listener::bind(config.listen.address()).await?;
+        let http_listener = Listener::bind(config.http_listen.address()).await?;
         let signer = Signer::new(&process.identity.boot_id, &recipients)?;
         let intake = Arc::new(Intake::default());
         let (delivery, newest) = Delivery::new(Sink::new(config.sink), process.health.clone());
 
         let head = HeadOfLog::new(&signer, newest);
-        let router = grpc::router(&process, &listener, intake.clone(), head);
+        let forwards: Vec<_> = config.metrics.iter().map(|_| Forward::default()).collect();
+        let mut forwarding = JoinSet::new();
+        for (forward, to) in forwards.iter().zip(config.metrics) {
+            forwarding.spawn(forward.clone().run(to, config.roots.clone()));
+        }
+        let exports = Exports::new(intake.clone(), forwards.clone());
+        let router = grpc::router(&process, &listener, &http_listener, &exports, head);
         let closing = Shutdown::default();
         let close = closing.clone();
-        let mut server =
-            tokio::spawn(async move { service::grpc::serve(router, listener, &closing).await });
+        let mut server = tokio::spawn(async move {
+            let answer = move |request| otlp::http::answer(exports.clone(), request);
+            let http = async {
+                service::http::serve(http_listener, &closing, answer).await;
+                Ok(())
+            };
+            tokio::try_join!(service::grpc::serve(router, listener, &closing), http).map(drop)
+        });
         let sealer = Sealer {
             intake: intake.clone(),
             limits: config.segment,
@@ -156,9 +175,11 @@ impl Role for LogSealer {
         let _ = timeout(CLOSE, &mut server).await;
         server.abort();
         intake.close();
+        forwards.iter().for_each(Forward::close);
+        let _ = timeout(CLOSE, async { while forwarding.join_next().await.is_some() {} }).await;
         let Ok(outcome) = timeout(FINISH, &mut sealing).await else {
             sealing.abort();
-            return Err(Ended::Late(intake.records()).into());
+            return Err(Ended::Late(intake.counts()).into());
         };
         Ok(outcome??)
     }

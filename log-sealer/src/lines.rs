@@ -1,255 +1,322 @@
-//! From a message of OTLP logs to lines of OTLP/JSON (OpenTelemetry protocol, "JSON Protobuf Encoding"): one
-//! document a line, `{"resourceLogs":[…]}`, one for each resource of the message.
+//! From a message of OTLP to lines of OTLP/JSON (OpenTelemetry protocol, "JSON Protobuf Encoding"): one document
+//! a line, `{"resourceLogs":[…]}` and its like, one for each resource of the message.
+//!
+//! Nothing is decoded on the way: what is on the wire is written as JSON, field by field, as
+//! [`schema`](crate::otlp::schema) says. So a message takes its own length and that of its lines, whatever is in
+//! it, and both are wiped.
 
-use std::io;
+use std::io::Write as _;
 
-use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
-use serde::Serialize;
-use zeroize::{Zeroize as _, Zeroizing};
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
-use crate::decoded::Decoded;
+use crate::buffer::Buffer;
+use crate::counts::{Counts, widest};
 use crate::error::Refused;
-use crate::weigh;
+use crate::metrics::select::Clear;
+use crate::otlp::Signal;
+use crate::otlp::schema::{Field, Is, Kind, Numeric};
+use crate::otlp::wire::{self, Value};
 
 /// The most that one message may become, and that one segment may hold, in bytes. Readers refuse to decompress
 /// more.
 pub(crate) const MAX: usize = 16 << 20;
 
+/// The most log records, spans and data points in one message.
+pub(crate) const ITEMS: usize = 65_536;
+
+/// How deep values may nest: an array or map in an array or map. Written as JSON, each costs up to four of the
+/// 128 levels that JSON parsers customarily allow.
+const DEPTH: usize = 24;
+
+const NANOSECONDS: u64 = 1_000_000_000;
+
 /// What one message became. Wiped when dropped; without `Debug`.
 pub(crate) struct Lines {
     /// Whole lines, each ended by `\n`.
     pub(crate) text: Zeroizing<Vec<u8>>,
-    /// Log records in them.
-    pub(crate) records: usize,
+    /// How much is in them.
+    pub(crate) counts: Counts,
+    /// The earliest and the latest time in them, in Unix seconds: when log records happened, or were observed,
+    /// when spans began and ended, and of when data points are.
+    pub(crate) times: Option<(u64, u64)>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Document<'a> {
-    resource_logs: [&'a ResourceLogs; 1],
-}
-
-/// Encodes a message.
+/// Encodes a message: an `ExportLogsServiceRequest` or its like. Metrics that may leave in the clear go to `clear`
+/// instead, where there is one.
 ///
 /// # Errors
 ///
 /// [`Refused::Malformed`], [`Refused::TooMuch`], [`Refused::TooDeep`].
-pub(crate) fn encode(message: &[u8]) -> Result<Lines, Refused> {
-    let records = weigh::records(message)?;
-    let decoded = Decoded::new(message)?;
-    let mut buffer = Buffer::with_capacity(message.len().saturating_mul(2).min(MAX));
-    for resource_logs in decoded.resource_logs() {
-        if resource_logs.scope_logs.iter().all(|scope| scope.log_records.is_empty()) {
-            continue;
+pub(crate) fn encode(
+    signal: Signal,
+    message: &[u8],
+    clear: Option<&mut Clear>,
+) -> Result<Lines, Refused> {
+    let out = Buffer::new(message.len().saturating_mul(2), MAX);
+    let mut encoder = Encoder { out, counts: Counts::default(), times: None, clear };
+    let request = signal.request();
+    let mut rest = message;
+    while !rest.is_empty() {
+        let (number, value) = wire::field(&mut rest)?;
+        if let Some(field) = request.numbered(number) {
+            encoder.line(field, value)?;
         }
-        let document = Document { resource_logs: [resource_logs] };
-        // these types are strings, numbers and lists of them: only the buffer can refuse
-        serde_json::to_writer(&mut buffer, &document).map_err(|_| Refused::TooMuch)?;
-        buffer.push(b"\n").map_err(|_| Refused::TooMuch)?;
     }
-    Ok(Lines { text: buffer.finish(), records })
+    let Encoder { out, counts, times, clear: _ } = encoder;
+    Ok(Lines { text: out.finish(), counts, times })
 }
 
-/// A vector that ends at [`MAX`] and wipes what it leaves behind when it grows.
-struct Buffer(Zeroizing<Vec<u8>>);
+/// The depth in a message of this kind that is in something of that depth.
+///
+/// # Errors
+///
+/// [`Refused::TooDeep`].
+pub(crate) fn deeper(kind: Kind, depth: usize) -> Result<usize, Refused> {
+    // the only way round in the schema leads through values
+    let depth = depth + usize::from(kind == Kind::AnyValue);
+    if depth > DEPTH { Err(Refused::TooDeep(DEPTH)) } else { Ok(depth) }
+}
 
-impl Buffer {
-    fn with_capacity(capacity: usize) -> Self {
-        Self(Zeroizing::new(Vec::with_capacity(capacity)))
-    }
+struct Encoder<'a> {
+    out: Buffer,
+    counts: Counts,
+    times: Option<(u64, u64)>,
+    clear: Option<&'a mut Clear>,
+}
 
-    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let length = self.0.len() + bytes.len();
-        if length > MAX {
-            return Err(io::ErrorKind::StorageFull.into());
+impl Encoder<'_> {
+    /// A document of one resource, unless there is nothing in it.
+    fn line(&mut self, field: &Field, resource: Value<'_>) -> Result<(), Refused> {
+        let (start, before) = (self.out.len(), self.counts);
+        if let (Some(clear), Value::Bytes(resource)) = (&mut self.clear, resource) {
+            clear.begin(resource);
         }
-        if length > self.0.capacity() {
-            self.move_to(length.next_power_of_two());
+        self.out.push(b"{")?;
+        self.out.push(field.member.as_bytes())?;
+        self.out.push(b"[")?;
+        self.value(field.is, resource, 0)?;
+        self.out.push(b"]}\n")?;
+        if self.counts == before {
+            self.out.truncate(start);
         }
-        self.0.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// The bytes, in no more room than they need: what waits in the queue is counted by its length.
-    fn finish(mut self) -> Zeroizing<Vec<u8>> {
-        self.move_to(self.0.len());
-        self.0
+    /// A message, as an object.
+    fn message(&mut self, kind: Kind, message: &[u8], depth: usize) -> Result<(), Refused> {
+        let depth = deeper(kind, depth)?;
+        self.count(kind)?;
+        // a bit for each number, see the schema's tests
+        let mut seen = 0_u32;
+        let mut timed = false;
+        let mut rest = message;
+        self.out.push(b"{")?;
+        while !rest.is_empty() {
+            let (number, value) = wire::field(&mut rest)?;
+            let Some(field) = kind.numbered(number) else { continue };
+            let before = seen;
+            seen |= 1 << number;
+            if before == seen {
+                // of a list, and written with it; of nothing else would an encoder write two
+                if field.is.is_list() {
+                    continue;
+                }
+                return Err(Refused::Malformed);
+            }
+            if before != 0 {
+                if kind == Kind::AnyValue {
+                    return Err(Refused::Malformed);
+                }
+                self.out.push(b",")?;
+            }
+            self.out.push(field.member.as_bytes())?;
+            if field.is.is_list() {
+                self.list(field, value, rest, depth)?;
+            } else {
+                self.value(field.is, value, depth)?;
+                timed |= self.time(kind, number, value, timed);
+            }
+        }
+        self.out.push(b"}")
     }
 
-    fn move_to(&mut self, capacity: usize) {
-        let mut to = Vec::with_capacity(capacity);
-        to.extend_from_slice(&self.0);
-        let mut from = std::mem::replace(&mut *self.0, to);
-        from.zeroize();
+    /// A list: its first elements, and those that come later in the message.
+    fn list(
+        &mut self,
+        field: &Field,
+        first: Value<'_>,
+        mut rest: &[u8],
+        depth: usize,
+    ) -> Result<(), Refused> {
+        self.out.push(b"[")?;
+        let start = self.out.len();
+        self.elements(field.is, first, start, depth)?;
+        while !rest.is_empty() {
+            let (number, value) = wire::field(&mut rest)?;
+            if number == field.number {
+                self.elements(field.is, value, start, depth)?;
+            }
+        }
+        self.out.push(b"]")
+    }
+
+    /// One element of the list that began at `start`, or numbers that are packed.
+    fn elements(
+        &mut self,
+        is: Is,
+        value: Value<'_>,
+        start: usize,
+        depth: usize,
+    ) -> Result<(), Refused> {
+        if let (Is::Many(Kind::Metric), Value::Bytes(metric)) = (is, value)
+            && let Some(clear) = &mut self.clear
+            && clear.takes(metric)?
+        {
+            return Ok(());
+        }
+        let (Is::Numbers(numeric), Value::Bytes(mut packed)) = (is, value) else {
+            self.comma(start)?;
+            return self.value(is, value, depth);
+        };
+        while !packed.is_empty() {
+            let number = match numeric {
+                Numeric::Double | Numeric::Fixed64 | Numeric::SFixed64 => {
+                    Value::Fixed64(u64::from_le_bytes(wire::fixed(&mut packed)?))
+                }
+                Numeric::Fixed32 => Value::Fixed32(u32::from_le_bytes(wire::fixed(&mut packed)?)),
+                Numeric::Int32
+                | Numeric::Int64
+                | Numeric::UInt32
+                | Numeric::UInt64
+                | Numeric::SInt32 => Value::Varint(wire::varint(&mut packed)?),
+            };
+            self.comma(start)?;
+            self.number(numeric, number)?;
+        }
+        Ok(())
+    }
+
+    fn comma(&mut self, start: usize) -> Result<(), Refused> {
+        if self.out.len() == start { Ok(()) } else { self.out.push(b",") }
+    }
+
+    fn value(&mut self, is: Is, value: Value<'_>, depth: usize) -> Result<(), Refused> {
+        match (is, value) {
+            (Is::Text | Is::Texts, Value::Bytes(text)) => self.text(text),
+            (Is::Hex, Value::Bytes(bytes)) => self.hex(bytes),
+            (Is::Base64, Value::Bytes(bytes)) => {
+                self.quoted(|out| write!(out, "{}", Base64Display::new(bytes, &STANDARD)))
+            }
+            (Is::Bool, Value::Varint(0)) => self.out.push(b"false"),
+            (Is::Bool, Value::Varint(_)) => self.out.push(b"true"),
+            (Is::Number(numeric) | Is::Numbers(numeric), number) => self.number(numeric, number),
+            (Is::One(kind) | Is::Many(kind), Value::Bytes(message)) => {
+                self.message(kind, message, depth)
+            }
+            _ => Err(Refused::Malformed),
+        }
+    }
+
+    fn text(&mut self, text: &[u8]) -> Result<(), Refused> {
+        let text = std::str::from_utf8(text).map_err(|_| Refused::Malformed)?;
+        serde_json::to_writer(&mut self.out, text).map_err(|_| Refused::TooMuch)
+    }
+
+    fn hex(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        self.out.push(b"\"")?;
+        let mut digits = [0; 2];
+        for byte in bytes {
+            hex::encode_to_slice([*byte], &mut digits).map_err(|_| Refused::Malformed)?;
+            self.out.push(&digits)?;
+        }
+        self.out.push(b"\"")
+    }
+
+    fn number(&mut self, numeric: Numeric, number: Value<'_>) -> Result<(), Refused> {
+        match (numeric, number) {
+            (Numeric::Double, Value::Fixed64(bits)) => self.double(f64::from_bits(bits)),
+            (Numeric::Fixed64, Value::Fixed64(bits)) | (Numeric::UInt64, Value::Varint(bits)) => {
+                self.quoted(|out| write!(out, "{bits}"))
+            }
+            (Numeric::SFixed64, Value::Fixed64(bits)) | (Numeric::Int64, Value::Varint(bits)) => {
+                self.quoted(|out| write!(out, "{}", bits.cast_signed()))
+            }
+            (Numeric::Fixed32, Value::Fixed32(bits)) => self.plain(bits),
+            // of a longer one the lower half counts (protobuf, "Encoding")
+            (Numeric::UInt32, Value::Varint(bits)) => self.plain(lower(bits)),
+            (Numeric::Int32, Value::Varint(bits)) => self.plain(lower(bits).cast_signed()),
+            (Numeric::SInt32, Value::Varint(bits)) => {
+                let bits = lower(bits);
+                self.plain((bits >> 1).cast_signed() ^ -(bits & 1).cast_signed())
+            }
+            _ => Err(Refused::Malformed),
+        }
+    }
+
+    /// JSON has no number for some: protobuf's mapping has their names.
+    fn double(&mut self, number: f64) -> Result<(), Refused> {
+        match number {
+            f64::INFINITY => self.out.push(b"\"Infinity\""),
+            f64::NEG_INFINITY => self.out.push(b"\"-Infinity\""),
+            _ if number.is_nan() => self.out.push(b"\"NaN\""),
+            _ => self.plain(number),
+        }
+    }
+
+    fn plain(&mut self, number: impl serde::Serialize) -> Result<(), Refused> {
+        serde_json::to_writer(&mut self.out, &number).map_err(|_| Refused::TooMuch)
+    }
+
+    fn quoted(
+        &mut self,
+        write: impl FnOnce(&mut Buffer) -> std::io::Result<()>,
+    ) -> Result<(), Refused> {
+        self.out.push(b"\"")?;
+        write(&mut self.out).map_err(|_| Refused::TooMuch)?;
+        self.out.push(b"\"")
+    }
+
+    fn count(&mut self, kind: Kind) -> Result<(), Refused> {
+        match kind {
+            Kind::LogRecord => self.counts.records += 1,
+            Kind::Span => self.counts.spans += 1,
+            _ if is_point(kind) => self.counts.points += 1,
+            _ => return Ok(()),
+        }
+        if self.counts.all() > ITEMS { Err(Refused::TooMuch) } else { Ok(()) }
+    }
+
+    /// Whether this was the time of what the message is about.
+    fn time(&mut self, kind: Kind, number: u32, value: Value<'_>, timed: bool) -> bool {
+        let counts = match (kind, number) {
+            (Kind::LogRecord, 1) | (Kind::Span, 7 | 8) => true,
+            // encoders write fields by their numbers: when it happened is known by now, if it is at all
+            (Kind::LogRecord, 11) => !timed,
+            (point, 3) => is_point(point),
+            _ => false,
+        };
+        let Value::Fixed64(nanoseconds) = value else { return false };
+        if !counts || nanoseconds == 0 {
+            return false;
+        }
+        let seconds = nanoseconds / NANOSECONDS;
+        self.times = widest(self.times, Some((seconds, seconds)));
+        true
     }
 }
 
-impl io::Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(bytes).map(|()| bytes.len())
-    }
+fn is_point(kind: Kind) -> bool {
+    use Kind::{ExponentialPoint, HistogramPoint, NumberPoint, SummaryPoint};
+    matches!(kind, NumberPoint | HistogramPoint | ExponentialPoint | SummaryPoint)
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The lower half.
+fn lower(bits: u64) -> u32 {
+    let [a, b, c, d, ..] = bits.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 #[cfg(test)]
-mod tests {
-    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-    use opentelemetry_proto::tonic::common::v1::any_value::Value;
-    use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
-    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ScopeLogs};
-    use opentelemetry_proto::tonic::resource::v1::Resource;
-    use prost::Message as _;
-    use serde_json::{Value as Json, json};
-
-    use super::*;
-
-    fn value(value: Value) -> Option<AnyValue> {
-        Some(AnyValue { value: Some(value) })
-    }
-
-    fn attribute(key: &str, of: Value) -> KeyValue {
-        KeyValue { key: key.to_owned(), value: value(of), ..Default::default() }
-    }
-
-    fn text(text: &str) -> Value {
-        Value::StringValue(text.to_owned())
-    }
-
-    fn resource(name: &str, log_records: Vec<LogRecord>) -> ResourceLogs {
-        ResourceLogs {
-            resource: Some(Resource {
-                attributes: vec![attribute("service.name", text(name))],
-                ..Default::default()
-            }),
-            scope_logs: vec![ScopeLogs { log_records, ..Default::default() }],
-            ..Default::default()
-        }
-    }
-
-    fn documents(resource_logs: Vec<ResourceLogs>) -> (Vec<Json>, usize) {
-        let lines = encode(&ExportLogsServiceRequest { resource_logs }.encode_to_vec());
-        let lines = lines.ok().unwrap();
-        let text = std::str::from_utf8(&lines.text).unwrap();
-        assert!(text.is_empty() || text.ends_with('\n'));
-        (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), lines.records)
-    }
-
-    #[test]
-    fn each_resource_is_one_line_whatever_its_records_hold() {
-        let record = |body: &str| LogRecord { body: value(text(body)), ..Default::default() };
-        let (documents, records) = documents(vec![
-            resource("a", vec![record("two\nlines\r\n"), record("\u{2028}")]),
-            resource("nothing", vec![]),
-            resource("b", vec![record("x")]),
-        ]);
-        assert_eq!(records, 3);
-        assert_eq!(documents.len(), 2);
-        let body = "/resourceLogs/0/scopeLogs/0/logRecords/0/body/stringValue";
-        assert_eq!(documents[0].pointer(body), Some(&json!("two\nlines\r\n")));
-    }
-
-    #[test]
-    fn the_encoding_is_the_one_of_otlp() {
-        let record = LogRecord {
-            time_unix_nano: 1_700_000_000_123_456_789,
-            severity_number: 9,
-            severity_text: "INFO".into(),
-            trace_id: vec![0xab; 16],
-            span_id: vec![1; 8],
-            attributes: vec![
-                attribute("int", Value::IntValue(i64::MIN)),
-                attribute("bytes", Value::BytesValue(vec![0xff, 0])),
-                attribute("bool", Value::BoolValue(false)),
-                attribute("double", Value::DoubleValue(0.5)),
-                attribute(
-                    "list",
-                    Value::ArrayValue(ArrayValue {
-                        values: vec![
-                            AnyValue { value: Some(Value::IntValue(1)) },
-                            AnyValue::default(),
-                        ],
-                    }),
-                ),
-                attribute(
-                    "map",
-                    Value::KvlistValue(KeyValueList {
-                        values: vec![attribute("k", Value::DoubleValue(f64::NAN))],
-                    }),
-                ),
-                attribute("infinite", Value::DoubleValue(f64::NEG_INFINITY)),
-            ],
-            ..Default::default()
-        };
-        let (documents, _) = documents(vec![resource("s", vec![record])]);
-        let record = documents[0].pointer("/resourceLogs/0/scopeLogs/0/logRecords/0").unwrap();
-        assert_eq!(record["timeUnixNano"], "1700000000123456789");
-        assert_eq!(record["severityNumber"], 9);
-        assert_eq!(record["traceId"], "ab".repeat(16));
-        assert_eq!(record["spanId"], "01".repeat(8));
-        let map =
-            json!({"kvlistValue": {"values": [{"key": "k", "value": {"stringValue": "NaN"}}]}});
-        let expected = json!([
-            {"key": "int", "value": {"intValue": "-9223372036854775808"}},
-            {"key": "bytes", "value": {"bytesValue": "/wA="}},
-            {"key": "bool", "value": {"boolValue": false}},
-            {"key": "double", "value": {"doubleValue": 0.5}},
-            {"key": "list", "value": {"arrayValue": {"values": [{"intValue": "1"}, {}]}}},
-            {"key": "map", "value": map},
-            {"key": "infinite", "value": {"stringValue": "-Infinity"}},
-        ]);
-        assert_eq!(record["attributes"], expected);
-    }
-
-    #[test]
-    fn the_deepest_value_that_is_accepted_can_be_read() {
-        let mut body = text("x");
-        let mut refused = None;
-        for _ in 0..64 {
-            let record = LogRecord { body: value(body.clone()), ..Default::default() };
-            let request =
-                ExportLogsServiceRequest { resource_logs: vec![resource("s", vec![record])] };
-            match encode(&request.encode_to_vec()) {
-                Ok(lines) => assert!(serde_json::from_slice::<Json>(&lines.text).is_ok()),
-                Err(why) => {
-                    refused = Some(why);
-                    break;
-                }
-            }
-            body = Value::KvlistValue(KeyValueList { values: vec![attribute("k", body)] });
-        }
-        assert!(matches!(refused, Some(Refused::TooDeep(_))));
-    }
-
-    #[test]
-    fn what_becomes_too_long_is_refused() {
-        // a control character takes six bytes in JSON
-        let record =
-            LogRecord { body: value(text(&"\u{1}".repeat(MAX / 6))), ..Default::default() };
-        let message = ExportLogsServiceRequest { resource_logs: vec![resource("s", vec![record])] };
-        assert_eq!(encode(&message.encode_to_vec()).err(), Some(Refused::TooMuch));
-    }
-
-    #[test]
-    fn a_string_that_is_no_utf8_is_refused() {
-        let record = LogRecord { severity_text: "XYZ".into(), ..Default::default() };
-        let message = ExportLogsServiceRequest { resource_logs: vec![resource("s", vec![record])] };
-        let mut bytes = message.encode_to_vec();
-        let at = bytes.windows(3).position(|window| window == b"XYZ").unwrap();
-        bytes[at] = 0xff;
-        assert_eq!(encode(&bytes).err(), Some(Refused::Malformed));
-    }
-
-    #[test]
-    fn a_buffer_keeps_what_it_was_given_while_it_grows() {
-        let mut buffer = Buffer::with_capacity(0);
-        for n in 0..1000_u32 {
-            buffer.push(&n.to_le_bytes()).unwrap();
-        }
-        let bytes = buffer.finish();
-        assert_eq!(bytes.len(), bytes.capacity());
-        assert!(bytes.chunks(4).zip(0..1000_u32).all(|(chunk, n)| chunk == n.to_le_bytes()));
-    }
-}
+pub(crate) mod tests;

@@ -9,6 +9,7 @@ use attestation::log_record::{Event, Previous, Why};
 use service::lifecycle;
 use tokio::time::{Instant, sleep_until};
 
+use crate::counts::Counts;
 use crate::delivery::Delivery;
 use crate::evidence::EvidenceSource;
 use crate::intake::{Batch, Intake, Limits};
@@ -104,7 +105,9 @@ impl Sealer {
     /// A batch becomes a segment, or a loss. Of losses in a row the first is announced: an announcement is a log
     /// record, and may itself be lost.
     async fn segment(&mut self, batch: Batch, failing: &mut bool) -> Result<(), SignerError> {
-        let records = length(batch.records);
+        let Counts { records, spans, points } = batch.counts;
+        let [records, spans, points] = [records, spans, points].map(length);
+        let (first, last) = batch.times.unzip();
         match seal(self.seal, batch, &self.recipients).await {
             Ok(sealed) => {
                 *failing = false;
@@ -112,10 +115,10 @@ impl Sealer {
                     sha256: sha256(&sealed),
                     bytes: length(sealed.len()),
                     records,
-                    spans: 0,
-                    points: 0,
-                    first: None,
-                    last: None,
+                    spans,
+                    points,
+                    first,
+                    last,
                 };
                 self.record(event, Some(sealed)).await
             }
@@ -124,7 +127,7 @@ impl Sealer {
                     let cause = error.source().map(tracing::field::display);
                     tracing::error!(error = %error, cause = cause, "log records are lost");
                 }
-                let loss = Event::Loss { records, spans: 0, points: 0, why: Why::Sealing };
+                let loss = Event::Loss { records, spans, points, why: Why::Sealing };
                 self.record(loss, None).await
             }
         }
@@ -150,8 +153,7 @@ impl Sealer {
 ///
 /// [`BatchError`].
 pub(crate) async fn try_out(recipients: &Arc<Recipients>) -> Result<(), BatchError> {
-    let nothing = Batch { lines: Vec::new(), records: 0 };
-    seal(segment::seal, nothing, recipients).await.map(drop)
+    seal(segment::seal, Batch::default(), recipients).await.map(drop)
 }
 
 /// Seals where blocking is allowed; the batch is wiped before this returns.
@@ -221,7 +223,8 @@ mod tests {
             [("good one", 1), ("fails it", 2), ("panics !", 3), ("good two", 4), ("fails it", 5)]
         {
             let text = Zeroizing::new(text.as_bytes().to_vec());
-            sealer.intake.push(Lines { text, records }).unwrap();
+            let counts = Counts { records, ..Counts::default() };
+            sealer.intake.push(Lines { text, counts, times: None }).unwrap();
         }
         sealer.intake.close();
         assert_eq!(sealer.segments().await, Ok(()));
@@ -241,7 +244,9 @@ mod tests {
         let quiet = sealer.heartbeat * 5 / 2;
         let later = async {
             tokio::time::sleep(quiet).await;
-            intake.push(Lines { text: Zeroizing::new(b"one".to_vec()), records: 1 }).unwrap();
+            let text = Zeroizing::new(b"one".to_vec());
+            let counts = Counts { records: 1, ..Counts::default() };
+            intake.push(Lines { text, counts, times: None }).unwrap();
             tokio::time::sleep(sealer_wait()).await;
             intake.close();
         };

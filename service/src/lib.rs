@@ -10,6 +10,7 @@ pub mod clock;
 pub mod env;
 pub mod grpc;
 pub mod health;
+pub mod http;
 pub mod listen;
 mod log_file;
 mod logs;

@@ -129,7 +129,7 @@ impl Role for SkrSidecar {
         service::lifecycle!("ready");
         let http = async {
             if let Some(listener) = http {
-                http::server::serve(listener, &shutdown, answer).await;
+                service::http::serve(listener, &shutdown, answer).await;
             }
             Ok(())
         };

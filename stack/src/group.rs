@@ -118,6 +118,7 @@ impl Places {
             ],
             RoleName::LogSealer => vec![
                 ("LOG_LISTEN", self.unix(role)),
+                ("LOG_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
                 ("LOG_RECIPIENTS", self.log_recipients.clone()),
                 ("LOG_SINK", format!("folder:{}", self.sealed_logs().display())),
                 ("LOG_SEGMENT_SECONDS", "1".to_owned()),

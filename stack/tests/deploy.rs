@@ -89,6 +89,8 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("LOG_RECIPIENTS_GROUP", "as LOG_RECIPIENTS_FILE"),
     ("LOG_RECIPIENTS_MIN_VERSION", "as LOG_RECIPIENTS_FILE"),
     ("ATTEST_MAA_HOSTS", "the configured instance is enough"),
+    ("APPINSIGHTS_CONNECTION_STRING", "all metrics are sealed"),
+    ("LOG_METRICS_ENDPOINT", "all metrics are sealed"),
     ("SKR_WRAP_KEYS", "nothing is wrapped in this group"),
     ("PROXY_METRICS_SECONDS", "once a minute is enough"),
     ("PROXY_PRICES_FILE", "the list that is built in"),

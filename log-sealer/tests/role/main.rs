@@ -1,8 +1,12 @@
-//! The role as a whole: real gRPC in, real sinks out. One binary, because each links everything anew.
+//! The role as a whole: real gRPC and HTTP in, real sinks out. One binary, because each links everything anew.
 
 // `cfg(test)` marks helpers outside of test functions as tests, where a failed `unwrap` is a failed test
 #[cfg(test)]
 mod common;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]

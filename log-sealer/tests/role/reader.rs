@@ -16,6 +16,7 @@ use sim::pki::amd::AmdAuthority;
 use sim::seed::Seed;
 use sim::tcb::Product;
 
+use crate::common::http::{Http, JSON};
 use crate::common::otlp::{long, say};
 use crate::common::sidecar::Attester;
 use crate::common::{Place, Sealer};
@@ -101,6 +102,27 @@ async fn a_log_is_read_whole() {
         assert!(line.ends_with("test.attribute=\"its value\""), "{line}");
     }
     assert_eq!(lines.len(), 3);
+}
+
+#[tokio::test]
+async fn spans_and_data_points_are_counted_and_their_documents_given() {
+    let group = group();
+    let sealer = Sealer::start_without_evidence(&[]).await;
+    sealer.sidecar.attest_with(group.attester.clone());
+    sealer.ready().await;
+    let mut http = Http::connect(&sealer.place).await;
+    for (path, payload) in [
+        ("/v1/logs", include_str!("payloads/go-logs.json")),
+        ("/v1/traces", include_str!("payloads/dotnet-traces.json")),
+        ("/v1/metrics", include_str!("payloads/go-metrics.json")),
+    ] {
+        assert_eq!(http.post(path, JSON, payload.as_bytes()).await.status, 200);
+    }
+    let place = sealer.stop().await;
+    let (report, text) = read(&Source::Folder(place.folder()), &place, &group).unwrap();
+    assert!(report.is_sound(), "{:?}", report.boots[0].problems);
+    assert_eq!((report.boots[0].records, report.boots[0].lost), (6, 0));
+    assert_eq!(text.lines().count(), 2, "log records are shown as text");
 }
 
 #[tokio::test]

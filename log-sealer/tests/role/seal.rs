@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::common::http::{Http, JSON};
 use crate::common::otlp::{export, long, record, request, say};
 use crate::common::{Sealer, reader};
 use age::x25519::Identity;
@@ -69,6 +70,7 @@ async fn who_it_is_can_be_asked() {
     assert_eq!(info.boot_id, sealer.identity.boot_id);
     assert_eq!(info.config_digest, sealer.identity.measured.digest);
     assert_eq!(info.listening["grpc"], sealer.place.socket("log.sock"));
+    assert_eq!(info.listening["http"], sealer.place.socket("http.sock"));
     assert!(info.production_anchors);
     assert!(info.unsealed.is_empty());
     sealer.stop().await;
@@ -134,6 +136,16 @@ async fn no_byte_of_a_record_is_in_any_file() {
         said.attributes.push(crate::common::otlp::attribute(CANARY, CANARY));
         export(&sealer.channel, request(CANARY, [said])).await.unwrap();
     }
+    let document = serde_json::json!({"resourceSpans": [{"scopeSpans": [{"spans": [
+        {"name": CANARY, "attributes": [{"key": CANARY, "value": {"stringValue": CANARY}}]}
+    ]}], "resource": {"attributes": []}, "schemaUrl": CANARY}]});
+    let mut http = Http::connect(&sealer.place).await;
+    let answer = http.post("/v1/traces", JSON, document.to_string().as_bytes()).await;
+    assert_eq!(answer.status, 200);
+    let refused = document.to_string().replace("\"name\":", "\"kind\":");
+    let answer = http.post("/v1/traces", JSON, refused.as_bytes()).await;
+    assert_eq!(answer.status, 400);
+    assert!(!contains(&answer.body));
     // what is refused must not show up either
     let mut deep = crate::common::otlp::text(CANARY);
     for _ in 0..40 {

@@ -9,13 +9,11 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
+use service::http::Answer;
 
 use crate::error::{self, Error};
 use crate::secret;
 use crate::strict::Head;
-
-/// A whole answer.
-pub(crate) type Answer = Response<Full<Bytes>>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");

@@ -6,7 +6,6 @@
 pub(crate) mod answer;
 pub(crate) mod base64;
 pub(crate) mod request;
-pub(crate) mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +17,8 @@ use http::uri::Uri;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
 use serde::Serialize;
+use service::http::Answer;
 
-use self::answer::Answer;
 use self::request::{Field, Shape};
 use crate::attest::Attest;
 use crate::error::Error;

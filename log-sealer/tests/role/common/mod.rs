@@ -1,8 +1,10 @@
 //! What the tests share: a group of a fake `attest-sidecar` and a real `log-sealer` on Unix sockets, senders of
 //! log records, and a reader that is written from the format's description.
 
+pub(crate) mod http;
 pub(crate) mod otlp;
 pub(crate) mod reader;
+pub(crate) mod receiver;
 pub(crate) mod sidecar;
 
 use std::path::{Path, PathBuf};
@@ -84,6 +86,7 @@ impl Place {
     pub(crate) fn environment(&self, changes: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut pairs = vec![
             ("LOG_LISTEN".to_owned(), self.socket("log.sock")),
+            ("LOG_HTTP_LISTEN".to_owned(), self.socket("http.sock")),
             ("LOG_SEALER".to_owned(), "off".to_owned()),
             ("LOG_RECIPIENTS".to_owned(), self.reader.to_public().to_string()),
             ("LOG_SINK".to_owned(), format!("folder:{}", self.folder().display())),

@@ -31,6 +31,19 @@ impl Boot {
         self.records(service).filter_map(|record| record["body"]["stringValue"].as_str()).collect()
     }
 
+    /// All spans of a source, in order.
+    pub(crate) fn spans(&self, service: &str) -> Vec<&Value> {
+        let documents = self.documents.iter();
+        let spans = documents.flat_map(|document| of(document, "resourceSpans", service));
+        items(&items(&spans.collect::<Vec<_>>(), "scopeSpans"), "spans")
+    }
+
+    /// How many data points there are of a source.
+    pub(crate) fn points(&self, service: &str) -> u64 {
+        let documents = self.documents.iter();
+        documents.flat_map(|document| of(document, "resourceMetrics", service)).map(count).sum()
+    }
+
     pub(crate) fn records(&self, service: &str) -> impl Iterator<Item = &Value> {
         self.documents.iter().flat_map(move |document| records_of(document, service))
     }
@@ -38,14 +51,23 @@ impl Boot {
 
 /// The records of a document if they are of that source.
 pub(crate) fn records_of<'a>(document: &'a Value, service: &str) -> Vec<&'a Value> {
-    let logs = &document["resourceLogs"][0];
-    let mut attributes = logs["resource"]["attributes"].as_array().unwrap().iter();
-    let name = attributes.find(|attribute| attribute["key"] == "service.name").unwrap();
-    if name["value"]["stringValue"] != service {
-        return Vec::new();
-    }
-    let scopes = logs["scopeLogs"].as_array().unwrap();
-    scopes.iter().flat_map(|scope| scope["logRecords"].as_array().unwrap()).collect()
+    let logs = of(document, "resourceLogs", service);
+    items(&items(&logs, "scopeLogs"), "logRecords")
+}
+
+/// The resources of a document if they are of that source.
+fn of<'a>(document: &'a Value, signal: &str, service: &str) -> Vec<&'a Value> {
+    let is_named = |resource: &&Value| {
+        let mut attributes = resource["resource"]["attributes"].as_array().unwrap().iter();
+        let name = attributes.find(|attribute| attribute["key"] == "service.name").unwrap();
+        name["value"]["stringValue"] == service
+    };
+    items(&[document], signal).into_iter().filter(is_named).collect()
+}
+
+/// What is in a member of each of these, if it is there.
+fn items<'a>(of: &[&'a Value], member: &str) -> Vec<&'a Value> {
+    of.iter().filter_map(|one| one[member].as_array()).flatten().collect()
 }
 
 /// Reads every boot of a folder and panics at whatever is not as it should be.
@@ -80,7 +102,7 @@ fn boot(id: String, files: BTreeMap<String, Pair>, identity: &Identity) -> Boot 
                 assert_eq!(sha256(&segment), *digest);
                 assert_eq!(u64::try_from(segment.len()).unwrap(), *bytes);
                 let (length, documents) = documents(&segment, identity);
-                assert_eq!(count(&documents), *records);
+                assert_eq!(documents.iter().map(count).sum::<u64>(), *records);
                 boot.lengths.push(length);
                 boot.documents.extend(documents);
             }
@@ -105,10 +127,14 @@ pub(crate) fn documents(segment: &[u8], identity: &Identity) -> (usize, Vec<Valu
     (plaintext.len(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
-fn count(documents: &[Value]) -> u64 {
-    let scopes = documents
-        .iter()
-        .flat_map(|document| document["resourceLogs"].as_array().unwrap())
-        .flat_map(|logs| logs["scopeLogs"].as_array().unwrap());
-    scopes.map(|scope| u64::try_from(scope["logRecords"].as_array().unwrap().len()).unwrap()).sum()
+/// Log records, spans and data points.
+fn count(value: &Value) -> u64 {
+    let Value::Object(members) = value else {
+        return value.as_array().into_iter().flatten().map(count).sum();
+    };
+    let counts = members.iter().map(|(name, inner)| match (name.as_str(), inner.as_array()) {
+        ("logRecords" | "spans" | "dataPoints", Some(list)) => u64::try_from(list.len()).unwrap(),
+        _ => count(inner),
+    });
+    counts.sum()
 }

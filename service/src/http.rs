@@ -9,19 +9,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use service::Shutdown;
-use service::listen::Listener;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
-use super::answer::Answer;
+use crate::Shutdown;
+use crate::listen::Listener;
+
+/// A whole answer.
+pub type Answer = Response<Full<Bytes>>;
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -36,7 +40,7 @@ const HEADER_BYTES: usize = 64 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until the signal to stop, then finishes what runs.
-pub(crate) async fn serve<H, A>(listener: Listener, shutdown: &Shutdown, handler: H)
+pub async fn serve<H, A>(listener: Listener, shutdown: &Shutdown, handler: H)
 where
     H: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Answer> + Send + 'static,
@@ -129,7 +133,7 @@ mod tests {
     /// A mistake in one handler costs its connection, and nobody else.
     #[tokio::test]
     async fn a_handler_that_panics_ends_its_connection_only() {
-        let local: service::listen::Local = "127.0.0.1:0".parse().unwrap();
+        let local: crate::listen::Local = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(local.address()).await.unwrap();
         let address = listener.address().to_string();
         let shutdown = Shutdown::default();
