@@ -19,21 +19,30 @@ pub(crate) enum Refused {
     TooMuch,
     #[error("values nest more than {0} levels deep: flatten the attributes")]
     TooDeep(usize),
-    #[error("the queue is full: sealing waits for evidence or for the sink; try again")]
+    #[error("no room: sealing waits for evidence, the spool or a sink; try again")]
     Full,
-    #[error("the request did not arrive in time; try again")]
+    #[error("the request did not arrive, or was not stored, in time; try again")]
     Slow,
+    #[error(
+        "the spool is full, and LOG_SPOOL_FULL says to drop what comes: it is dropped, and counted"
+    )]
+    Dropped,
+    #[error("the log records could not be sealed: they are lost, and counted")]
+    Unsealed,
     #[error("log-sealer is stopping")]
     Stopping,
 }
 
 /// The answer to a refused export. What may succeed later is UNAVAILABLE with RetryInfo, which exporters obey;
-/// what never will is INVALID_ARGUMENT, which makes them drop the batch.
+/// what never will is INVALID_ARGUMENT, which makes them drop the batch. So do RESOURCE_EXHAUSTED without RetryInfo,
+/// and INTERNAL.
 pub(crate) fn status(refused: Refused) -> Status {
     match refused {
         Refused::Malformed | Refused::TooMuch | Refused::TooDeep(_) => {
             Status::invalid_argument(refused.to_string())
         }
+        Refused::Dropped => Status::resource_exhausted(refused.to_string()),
+        Refused::Unsealed => Status::internal(refused.to_string()),
         Refused::Full | Refused::Slow | Refused::Stopping => Status::with_error_details(
             Code::Unavailable,
             refused.to_string(),
@@ -56,5 +65,9 @@ mod tests {
         let malformed = status(Refused::Malformed);
         assert_eq!(malformed.code(), Code::InvalidArgument);
         assert!(malformed.get_details_retry_info().is_none());
+
+        let dropped = status(Refused::Dropped);
+        assert_eq!(dropped.code(), Code::ResourceExhausted);
+        assert!(dropped.get_details_retry_info().is_none());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! OTLP in → a bounded queue → batches by size and time → OTLP/JSON lines → zstd → padding → age, to the
 //! configured readers → a segment, and a record signed by a key of this boot that evidence binds to the group
-//! → the sink. Records form a chain ([`attestation::log_record`]), so that nobody can take one out, and a boot
+//! → the spool → every sink, each at its own pace. Records form a chain ([`attestation::log_record`]), so that nobody can take one out, and a boot
 //! that ended in order says so in its last one.
 //!
 //! # What a sink holds
@@ -14,19 +14,23 @@
 //! | in the age file | one zstd frame, and a skippable frame that pads the two to a power of two from 4 KiB to 1 MiB, or to a multiple of 1 MiB |
 //! | in the zstd frame | lines of OTLP/JSON, `{"resourceLogs":[…]}`, 16 MiB at most; so `age -d \| zstd -d` gives the log |
 //!
-//! A folder holds `<boot>-<seq>.jws` and `<boot>-<seq>.age`, seq in eight digits; stdout a line
-//! `{"record":"<JWS>","segment":"<base64>"}` for each number.
+//! A folder holds `<boot>-<seq>.jws` and `<boot>-<seq>.age`, seq in eight digits; stdout, and whoever `LOG_ENDPOINT`
+//! names, gets a line `{"record":"<JWS>","segment":"<base64>"}` for each number. Every sink gets every number at least
+//! once, in order; boot and number say whether it had it before.
 //!
 //! # What is safe
 //!
-//! An export is answered OK once its records are in the queue, which is memory. A crash, or a stop without
-//! evidence or sink, loses what waits there; the missing last record shows it. Until evidence has been obtained
-//! nothing is sealed, and while the sink fails nothing more is: the queue fills and senders are told to come
-//! back.
+//! With `LOG_SPOOL`, an export is answered OK once its segment and the segment's record are on disk, and what is there
+//! outlives the process: a sink gets it from this boot or the next. Without it, an export is answered OK once its
+//! records are in the queue, which is memory, as the spool then is. A crash, or a stop without evidence or sink, loses
+//! what waits there; the missing last record shows it. Until evidence has been obtained nothing is sealed. While a
+//! sink fails the spool fills; when it is full senders are told to come back, or lose what they send
+//! (`LOG_SPOOL_FULL`).
 //!
 //! No byte of a log record goes anywhere but into the sealed segment. This role must not know what a record
 //! means, who wrote it, or how a reader decides whom to trust.
 
+mod claims;
 mod config;
 mod decoded;
 mod delivery;
@@ -36,13 +40,20 @@ mod grpc;
 mod intake;
 mod lines;
 mod otlp;
+mod outage;
 mod recipients;
+mod sealed;
 mod sealer;
 mod segment;
 mod signer;
 mod sink;
+mod spool;
+mod status;
+mod storing;
 mod weigh;
+mod whole_file;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,15 +61,20 @@ use service::env::{Reader, Var};
 use service::health::Probe;
 use service::listen::Listener;
 use service::{BoxError, Process, Role, Shutdown, lifecycle};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::delivery::Delivery;
 use crate::evidence::EvidenceSource;
 use crate::grpc::HeadOfLog;
 use crate::intake::Intake;
+use crate::outage::Announced;
 use crate::sealer::Sealer;
 use crate::signer::Signer;
-use crate::sink::Sink;
+use crate::sink::{Address, Outside, Sink};
+use crate::spool::Spool;
+use crate::status::{Part, Status};
+use crate::storing::Storing;
 
 pub use crate::config::Config;
 
@@ -72,7 +88,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long open connections may take to end.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// How long the last segments and the last record may take. With the times above, less than what a role has
+/// How long the last segments and the last record may take, into the spool and to the sinks. With the times above, less than what a role has
 /// between the signal and the end of its process.
 const FINISH: Duration = Duration::from_secs(15);
 
@@ -84,10 +100,10 @@ pub struct LogSealer;
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error(
-        "the end of the log did not reach its sink in time, {0} log records are lost: \
-         see that ATTEST_SIDECAR answers and that LOG_SINK can be written to"
+        "the end of the log is not safe, {records} log records are lost, and {items} sealed records: \
+         see that ATTEST_SIDECAR answers and that LOG_SPOOL and LOG_SINK can be written to"
     )]
-    Late(usize),
+    Late { records: usize, items: usize },
     #[error("serving or sealing ended by itself")]
     Early,
     #[error("nothing can be encrypted to LOG_RECIPIENTS: make new ones with age-keygen")]
@@ -112,17 +128,28 @@ impl Role for LogSealer {
     async fn serve(config: Config, process: Process) -> Result<(), BoxError> {
         let recipients = Arc::new(config.recipients);
         sealer::try_out(&recipients).await.map_err(Ended::Recipients)?;
+        let keys = config.sinks.iter().map(|sink| sink.key(&config.outside)).collect();
+        let spool = Arc::new(Spool::open(config.spool, keys).await?);
         let listener = Listener::bind(config.listen.address()).await?;
         let signer = Signer::new(&process.identity.boot_id, &recipients)?;
-        let intake = Arc::new(Intake::default());
-        let (delivery, newest) = Delivery::new(Sink::new(config.sink), process.health.clone());
+        let intake = Arc::new(Intake::new(spool.is_durable()));
+        let status = status(&process, &spool, config.sinks.len());
 
-        let head = HeadOfLog::new(&signer, newest);
-        let router = grpc::router(&process, &listener, intake.clone(), head);
+        let head = HeadOfLog::new(&signer, spool.head());
+        let production = config.outside.roots.are_public();
+        let router = grpc::router(&process, &listener, intake.clone(), head, production);
         let closing = Shutdown::default();
         let close = closing.clone();
         let mut server =
             tokio::spawn(async move { service::grpc::serve(router, listener, &closing).await });
+        let mut delivering = deliver(&config.sinks, &config.outside, &spool, &status);
+        let storing = Storing {
+            spool: spool.clone(),
+            intake: intake.clone(),
+            full: config.full,
+            status,
+            announced: Announced::default(),
+        };
         let sealer = Sealer {
             intake: intake.clone(),
             limits: config.segment,
@@ -130,7 +157,8 @@ impl Role for LogSealer {
             recipients,
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
-            delivery,
+            storing,
+            lost: 0,
         };
         let mut sealing = tokio::spawn(sealer.run());
         lifecycle!("listening");
@@ -144,17 +172,54 @@ impl Role for LogSealer {
                 outcome??;
                 return Err(Ended::Early.into());
             }
+            Some(outcome) = delivering.join_next() => match outcome? {},
             () = process.shutdown.fired() => lifecycle!("stopping"),
         }
         intake.quiet(QUIET, LINGER).await;
+        intake.hurry();
         close.fire();
         let _ = timeout(CLOSE, &mut server).await;
         server.abort();
         intake.close();
-        let Ok(outcome) = timeout(FINISH, &mut sealing).await else {
+        let end = Instant::now() + FINISH;
+        let Ok(outcome) = timeout_at(end, &mut sealing).await else {
             sealing.abort();
-            return Err(Ended::Late(intake.records()).into());
+            return Err(Ended::of(&intake, &spool).into());
         };
-        Ok(outcome??)
+        outcome??;
+        let drained = timeout_at(end, spool.drained()).await.is_ok();
+        // what is on disk is the next boot's to deliver
+        if drained || spool.is_durable() { Ok(()) } else { Err(Ended::of(&intake, &spool).into()) }
     }
+}
+
+impl Ended {
+    fn of(intake: &Intake, spool: &Spool) -> Self {
+        let items = if spool.is_durable() { 0 } else { spool.waiting() };
+        Self::Late { records: intake.records(), items }
+    }
+}
+
+/// A spool on disk bears with a sink that fails; one in memory does not for long.
+fn status(process: &Process, spool: &Spool, sinks: usize) -> Status {
+    let watched = if spool.is_durable() { 0 } else { sinks };
+    let wrong = (0..watched).map(Part::Sink).chain([Part::Start]);
+    Status::new(process.health.clone(), watched, wrong)
+}
+
+/// Starts a task for every sink.
+fn deliver(
+    sinks: &[Address],
+    outside: &Outside,
+    spool: &Arc<Spool>,
+    status: &Status,
+) -> JoinSet<Infallible> {
+    let mut delivering = JoinSet::new();
+    for (number, address) in sinks.iter().enumerate() {
+        let Some(sink) = Sink::new(address, outside) else { continue };
+        let (spool, status, kind) = (spool.clone(), status.clone(), address.kind());
+        let announced = Announced::default();
+        delivering.spawn(Delivery { spool, number, kind, sink, status, announced }.run());
+    }
+    delivering
 }

@@ -88,7 +88,8 @@ impl LogsService {
         };
         let encoded = tokio::task::spawn_blocking(work).await;
         let lines = encoded.map_err(|_| Status::internal("the export was not handled"))?;
-        lines.and_then(|lines| self.intake.push(lines)).map_err(error::status)?;
+        let stored = lines.and_then(|lines| self.intake.push(lines)).map_err(error::status)?;
+        stored.wait().await.map_err(error::status)?;
         Ok(ExportLogsServiceResponse::default())
     }
 }

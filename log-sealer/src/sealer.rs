@@ -1,18 +1,21 @@
 //! The life of a boot's log: evidence, first record, segments, last record.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::sync::Arc;
 
 use attestation::crypto::sha256;
 use attestation::log_record::Event;
 use service::lifecycle;
 
-use crate::delivery::Delivery;
+use crate::error::Refused;
 use crate::evidence::EvidenceSource;
 use crate::intake::{Batch, Intake, Limits};
 use crate::recipients::Recipients;
 use crate::segment::{self, SealError};
 use crate::signer::{Signer, SignerError};
+use crate::spool::Previous;
+use crate::status::Part;
+use crate::storing::Storing;
 
 /// [`segment::seal`], or what a test puts in its place.
 type Seal = fn(&Batch, &Recipients) -> Result<Vec<u8>, SealError>;
@@ -26,7 +29,9 @@ pub(crate) struct Sealer {
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) evidence: EvidenceSource,
     pub(crate) signer: Signer,
-    pub(crate) delivery: Delivery,
+    pub(crate) storing: Storing,
+    /// Log records that came in since the last record and are in no segment.
+    pub(crate) lost: u64,
 }
 
 /// A batch could not be sealed.
@@ -46,42 +51,59 @@ impl Sealer {
     /// [`SignerError`]: the log cannot go on.
     pub(crate) async fn run(mut self) -> Result<(), SignerError> {
         let identity = self.evidence.obtain(&self.signer.binding()).await;
+        // who reads this log learns which one it follows
+        if let Some(Previous { boot, seq, digest }) = self.storing.spool.previous() {
+            let digest = hex::encode(digest);
+            tracing::info!(boot = %boot, seq = seq, digest = %digest, "an earlier boot's log ends here");
+        }
         let start = self.signer.sign(Event::Start, Some(identity))?;
-        self.delivery.deliver(self.signer.boot(), start, None).await;
+        self.storing.store(self.signer.boot(), start, None).await;
+        self.storing.status.works(Part::Start).await;
         lifecycle!("ready");
 
-        let lost = self.segments().await?;
+        self.segments().await?;
+        let lost = std::mem::take(&mut self.lost);
         let stop = self.signer.sign(Event::Stop { lost }, None)?;
-        self.delivery.deliver(self.signer.boot(), stop, None).await;
+        self.storing.store(self.signer.boot(), stop, None).await;
         Ok(())
     }
 
-    /// Returns how many log records were lost since the last segment.
-    async fn segments(&mut self) -> Result<u64, SignerError> {
-        let mut lost = 0;
-        while let Some(batch) = self.intake.batch(&self.limits).await {
-            let records = length(batch.records);
+    async fn segments(&mut self) -> Result<(), SignerError> {
+        while let Some(mut batch) = self.intake.batch(&self.limits).await {
+            let (records, senders) = (length(batch.records), std::mem::take(&mut batch.senders));
             let sealed = match seal(self.seal, batch, &self.recipients).await {
                 Ok(sealed) => sealed,
                 Err(error) => {
-                    if lost == 0 {
-                        let cause = error.source().map(tracing::field::display);
-                        tracing::error!(error = %error, cause = cause, "log records are lost");
-                    }
-                    lost += records;
+                    self.lost(records, &error);
+                    senders.tell(Err(Refused::Unsealed));
                     continue;
                 }
             };
+            if !self.storing.admits(sealed.len()).await {
+                self.lost(records, &Refused::Dropped);
+                senders.tell(Err(Refused::Dropped));
+                continue;
+            }
             let event = Event::Segment {
                 sha256: sha256(&sealed),
                 bytes: length(sealed.len()),
                 records,
-                lost: std::mem::take(&mut lost),
+                lost: std::mem::take(&mut self.lost),
             };
             let signed = self.signer.sign(event, None)?;
-            self.delivery.deliver(self.signer.boot(), signed, Some(sealed)).await;
+            self.storing.store(self.signer.boot(), signed, Some(sealed)).await;
+            senders.tell(Ok(()));
         }
-        Ok(lost)
+        Ok(())
+    }
+
+    /// Counts what was accepted and is in no segment, for the next record; says so for the first of them.
+    fn lost(&mut self, records: u64, error: &dyn Error) {
+        if self.lost == 0 {
+            let cause = error.source().map(tracing::field::display);
+            tracing::error!(error = %error, cause = cause, "log records are lost");
+        }
+        self.lost += records;
     }
 }
 
@@ -91,8 +113,7 @@ impl Sealer {
 ///
 /// [`BatchError`].
 pub(crate) async fn try_out(recipients: &Arc<Recipients>) -> Result<(), BatchError> {
-    let nothing = Batch { lines: Vec::new(), records: 0 };
-    seal(segment::seal, nothing, recipients).await.map(drop)
+    seal(segment::seal, Batch::default(), recipients).await.map(drop)
 }
 
 /// Seals where blocking is allowed; the batch is wiped before this returns.
@@ -122,7 +143,9 @@ mod tests {
 
     use super::*;
     use crate::lines::Lines;
-    use crate::sink::Sink;
+    use crate::outage::Announced;
+    use crate::spool::{Full, Settings, Spool};
+    use crate::status::Status;
     use crate::{Config, LogSealer};
 
     fn fragile(batch: &Batch, recipients: &Recipients) -> Result<Vec<u8>, SealError> {
@@ -133,48 +156,86 @@ mod tests {
         segment::seal(batch, recipients)
     }
 
-    async fn sealer(folder: &std::path::Path) -> Sealer {
+    async fn sealer(full: Full) -> Sealer {
         let recipient = age::x25519::Identity::generate().to_public().to_string();
-        let sink = format!("folder:{}", folder.display());
         let environment: Environment =
-            [("LOG_RECIPIENTS", recipient.as_str()), ("LOG_SINK", &sink)].into_iter().collect();
+            [("LOG_RECIPIENTS", recipient.as_str())].into_iter().collect();
         let (config, process): (Config, Process) =
             Process::embedded::<LogSealer>(&environment).await.unwrap();
         let signer = Signer::new(&process.identity.boot_id, &config.recipients).unwrap();
-        let (delivery, _) = Delivery::new(Sink::new(config.sink), process.health);
+        let settings = Settings { folder: None, bytes: 3 << 20 };
+        let spool = Arc::new(Spool::open(settings, vec!["sink".to_owned()]).await.unwrap());
+        let intake = Arc::new(Intake::default());
+        let status = Status::new(process.health, 1, []);
+        let storing = Storing {
+            spool,
+            intake: intake.clone(),
+            full,
+            status,
+            announced: Announced::default(),
+        };
         Sealer {
-            intake: Arc::default(),
+            intake,
             limits: Limits { bytes: 8, wait: Duration::from_secs(1) },
             seal: fragile,
             recipients: Arc::new(config.recipients),
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
-            delivery,
+            storing,
+            lost: 0,
+        }
+    }
+
+    fn push(sealer: &Sealer, text: &[u8], records: usize) {
+        let text = Zeroizing::new(text.to_vec());
+        sealer.intake.push(Lines { text, records }).unwrap();
+    }
+
+    /// Records in the next segment of the spool, and those that were lost before it.
+    async fn next(sealer: &Sealer) -> (u64, u64) {
+        let portion = sealer.storing.spool.portion(0, 0).await.unwrap();
+        sealer.storing.spool.passed(0, portion.end).await;
+        let jws = Jws::parse(&portion.items[0].record, 4096).unwrap();
+        match jws.unverified::<Record>().unwrap().event {
+            Event::Segment { records, lost, .. } => (records, lost),
+            Event::Start | Event::Stop { .. } => panic!("only segments here"),
         }
     }
 
     #[tokio::test]
     async fn what_was_accepted_and_could_not_be_sealed_is_on_record() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut sealer = sealer(folder.path()).await;
+        let mut sealer = sealer(Full::Block).await;
         for (text, records) in
             [("good one", 1), ("fails it", 2), ("panics !", 3), ("good two", 4), ("fails it", 5)]
         {
-            let text = Zeroizing::new(text.as_bytes().to_vec());
-            sealer.intake.push(Lines { text, records }).unwrap();
+            push(&sealer, text.as_bytes(), records);
         }
         sealer.intake.close();
-        assert_eq!(sealer.segments().await, Ok(5), "the last ones go into the last record");
+        sealer.segments().await.unwrap();
+        assert_eq!(sealer.lost, 5, "the last ones go into the last record");
+        assert_eq!([next(&sealer).await, next(&sealer).await], [(1, 0), (4, 5)]);
+    }
 
-        let event = |seq: u8| {
-            let name = format!("{}-{seq:08}.jws", sealer.signer.boot());
-            let compact = std::fs::read_to_string(folder.path().join(name)).unwrap();
-            let record: Record = Jws::parse(&compact, 4096).unwrap().unverified().unwrap();
-            match record.event {
-                Event::Segment { records, lost, .. } => (records, lost),
-                Event::Start | Event::Stop { .. } => panic!("only segments here"),
-            }
+    #[tokio::test]
+    async fn what_finds_no_room_is_dropped_and_on_record_where_that_is_the_rule() {
+        let mut sealer = sealer(Full::Drop).await;
+        // what cannot be compressed: one fits into the spool, and no other beside it
+        let noise = |seed: u64| -> Vec<u8> {
+            let mut state = seed;
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[0]
+            };
+            (0..600_000).map(|_| next()).collect()
         };
-        assert_eq!([event(0), event(1)], [(1, 0), (4, 5)]);
+        for records in 1..=4 {
+            push(&sealer, &noise(0x9E37_79B9), records);
+        }
+        sealer.intake.close();
+        sealer.segments().await.unwrap();
+        assert_eq!(sealer.lost, 9);
+        assert_eq!(next(&sealer).await, (1, 0));
     }
 }

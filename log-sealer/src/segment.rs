@@ -118,7 +118,8 @@ mod tests {
     use super::*;
 
     fn batch(text: &[u8]) -> Batch {
-        Batch { lines: text.chunks(1000).map(|c| Zeroizing::new(c.to_vec())).collect(), records: 1 }
+        let lines = text.chunks(1000).map(|c| Zeroizing::new(c.to_vec())).collect();
+        Batch { lines, records: 1, ..Batch::default() }
     }
 
     fn decrypt(sealed: &[u8], identity: &Identity) -> Vec<u8> {

@@ -2,7 +2,11 @@
 
 // `cfg(test)` marks helpers outside of test functions as tests, where a failed `unwrap` is a failed test
 #[cfg(test)]
+mod blob;
+#[cfg(test)]
 mod common;
+#[cfg(test)]
+mod outward;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
@@ -11,5 +15,7 @@ mod process;
 mod reader;
 #[cfg(test)]
 mod seal;
+#[cfg(test)]
+mod spool;
 #[cfg(test)]
 mod tools;
