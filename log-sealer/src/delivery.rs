@@ -83,3 +83,54 @@ impl Delivery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use attestation::crypto::sha256;
+    use service::Process;
+    use service::env::Environment;
+
+    use super::*;
+    use crate::sealed::Sealed;
+    use crate::{Config, LogSealer};
+
+    /// A folder that is not there is a sink that is down, and time passes as nothing happens.
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_without_the_sink_is_made_up_for_at_once_and_holds_up_no_other() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let place = tempfile::tempdir().unwrap();
+        let [up, down] = ["up", "down"].map(|name| place.path().join(name));
+        std::fs::create_dir(&up).unwrap();
+        let sinks = format!("folder:{},folder:{}", up.display(), down.display());
+        let recipient = age::x25519::Identity::generate().to_public().to_string();
+        let environment: Environment =
+            [("LOG_RECIPIENTS", &recipient), ("LOG_SINK", &sinks)].into_iter().collect();
+        let (config, process): (Config, Process) =
+            Process::embedded::<LogSealer>(&environment).await.unwrap();
+        let keys = vec!["up".to_owned(), "down".to_owned()];
+        let spool = Arc::new(Spool::open(config.spool, keys).await.unwrap());
+        let status = Status::new(process.health, 2, []);
+        for (number, address) in config.sinks.iter().enumerate() {
+            let sink = Sink::new(address, &config.outside).unwrap();
+            let (spool, status, kind) = (spool.clone(), status.clone(), address.kind());
+            let announced = Announced::default();
+            tokio::spawn(Delivery { spool, number, kind, sink, status, announced }.run());
+        }
+        let boot = hex::encode([7; 16]);
+        for seq in 0..360 {
+            let (boot, record) = (boot.clone(), format!("a.{seq}.c"));
+            let digest = sha256(record.as_bytes());
+            let sealed = Sealed { boot, seq, record, segment: Some(vec![7; 100]) };
+            spool.put(&Arc::new(sealed), digest).await.unwrap();
+            sleep(HOUR / 360).await;
+        }
+        let files = |folder| std::fs::read_dir(folder).map_or(0, Iterator::count);
+        assert_eq!((files(&up), files(&down), spool.waiting()), (720, 0, 360));
+
+        std::fs::create_dir(&down).unwrap();
+        let began = Instant::now();
+        spool.drained().await;
+        assert_eq!(files(&down), 720);
+        assert!(began.elapsed() <= Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+}

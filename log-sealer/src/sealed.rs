@@ -2,6 +2,8 @@
 //!
 //! Ciphertext and signatures only. Must not know where it goes.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -50,6 +52,15 @@ impl Sealed {
         line.push_str("}\n");
         line.into_bytes()
     }
+}
+
+/// The lines of several, one after the other.
+pub(crate) fn lines<'a>(items: impl IntoIterator<Item = &'a Arc<Sealed>>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for item in items {
+        lines.extend_from_slice(&item.line());
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use service::roots::Roots;
 use url::Url;
 
 use super::{SinkError, is_private};
-use crate::sealed::Sealed;
+use crate::sealed::{Sealed, lines};
 
 /// Of one try; the next one is the caller's.
 const LIMITS: Limits = Limits {
@@ -70,14 +70,18 @@ impl Http {
     }
 
     fn call(&self, items: &[Arc<Sealed>]) -> Call {
-        let body: Vec<u8> = items.iter().flat_map(|sealed| sealed.line()).collect();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
         // boot and numbers are letters and digits
         if let Ok(key) = key(items).try_into() {
             headers.insert(KEY, key);
         }
-        Call { method: Method::POST, url: self.endpoint.clone(), headers, body: body.into() }
+        Call {
+            method: Method::POST,
+            url: self.endpoint.clone(),
+            headers,
+            body: lines(items).into(),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use self::identity::Endpoint;
 use self::identity::Identity;
 use super::{SinkError, is_private};
 use crate::claims::Claims;
-use crate::sealed::Sealed;
+use crate::sealed::{Sealed, lines};
 
 /// The version of the API: blocks of up to 100 MiB.
 const VERSION: HeaderValue = HeaderValue::from_static("2022-11-02");
@@ -125,7 +125,7 @@ impl Blob {
             None => self.find(&first.boot).await?,
         };
         let new = |item: &&Arc<Sealed>| end.last.is_none_or(|last| item.seq > last);
-        let body: Vec<u8> = items.iter().filter(new).flat_map(|item| item.line()).collect();
+        let body = lines(items.iter().filter(new));
         if !body.is_empty() {
             let appended = match self.append(&end, &body).await {
                 Err(SinkError::Call(OutboundError::Refused { excerpt, .. }))
