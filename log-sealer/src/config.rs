@@ -81,7 +81,7 @@ pub(crate) const VARS: [Var; 13] = [
         name: "LOG_SEGMENT_BYTES",
         class: Class::Measured,
         default: Some("1048576"),
-        help: "A segment is closed when its log records, as JSON before compression, reach this many bytes: 4096 to 16777216. With LOG_SPOOL 65536 unless it is set.",
+        help: "A segment is closed when its log records, as JSON before compression, reach this many bytes: 4096 to 16777216. With LOG_SPOOL 65536 unless it is set, and up to 1048576 if so much piled up.",
     },
     Var {
         name: "ATTEST_SIDECAR",
@@ -100,7 +100,7 @@ const SECONDS: RangeInclusive<u64> = 1..=3600;
 const SPOOL: RangeInclusive<u64> = (32 << 20)..=(1 << 40);
 
 /// What is so when nothing is set, with a spool on disk.
-const SPOOLED: Limits = Limits { bytes: 64 << 10, wait: Duration::from_secs(1) };
+const SPOOLED: Limits = Limits { bytes: 64 << 10, most: 1 << 20, wait: Duration::from_secs(1) };
 
 /// The longest that senders wait for their answers: half of what exporters wait by default.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -189,7 +189,8 @@ fn spool(env: &mut Reader<'_>, sinks: Option<&[Address]>) -> Option<spool::Setti
 fn segment(env: &mut Reader<'_>, spool: Option<&spool::Settings>) -> Option<Limits> {
     let seconds = within(env, "LOG_SEGMENT_SECONDS", &SECONDS);
     let bytes = within(env, "LOG_SEGMENT_BYTES", &BYTES);
-    let mut limits = Limits { bytes: bytes?, wait: Duration::from_secs(seconds?) };
+    let bytes = bytes?;
+    let mut limits = Limits { bytes, most: bytes, wait: Duration::from_secs(seconds?) };
     if spool?.folder.is_some() {
         if !env.is_set("LOG_SEGMENT_SECONDS") {
             limits.wait = SPOOLED.wait;
@@ -200,7 +201,7 @@ fn segment(env: &mut Reader<'_>, spool: Option<&spool::Settings>) -> Option<Limi
             );
         }
         if !env.is_set("LOG_SEGMENT_BYTES") {
-            limits.bytes = SPOOLED.bytes;
+            (limits.bytes, limits.most) = (SPOOLED.bytes, SPOOLED.most);
         }
     }
     Some(limits)

@@ -30,8 +30,10 @@ const _: () = assert!(lines::MAX <= BYTES && weigh::RECORDS <= RECORDS);
 /// When a batch is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// At this many bytes of lines, or before the export that would exceed it.
+    /// At this many bytes of lines, or before the export that would exceed it, …
     pub(crate) bytes: usize,
+    /// … unless more has piled up meanwhile: then at this many. Where a batch takes long to store, more goes into one.
+    pub(crate) most: usize,
     /// When its oldest export has waited this long.
     pub(crate) wait: Duration,
 }
@@ -226,7 +228,7 @@ impl Queue {
         };
         let due = oldest.came + limits.wait;
         if self.closed || self.hurried || self.bytes >= limits.bytes || due <= Instant::now() {
-            Next::Take(self.take(limits.bytes))
+            Next::Take(self.take(limits.bytes.max(self.bytes.min(limits.most))))
         } else {
             Next::Wait(Some(due))
         }
@@ -255,7 +257,7 @@ impl Queue {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { bytes: 100, wait: Duration::from_secs(10) };
+    const LIMITS: Limits = Limits { bytes: 100, most: 100, wait: Duration::from_secs(10) };
 
     fn lines(length: usize, records: usize) -> Lines {
         Lines { text: Zeroizing::new(vec![b'x'; length]), records }
@@ -278,6 +280,18 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(sizes(intake.batch(&LIMITS).await), [10]);
         assert_eq!(began.elapsed(), LIMITS.wait);
+    }
+
+    #[tokio::test]
+    async fn what_piled_up_goes_into_one_batch_up_to_a_bound() {
+        let intake = Intake::default();
+        for length in [60, 60, 60, 60, 10] {
+            intake.push(lines(length, 1)).unwrap();
+        }
+        let limits = Limits { most: 200, ..LIMITS };
+        assert_eq!(sizes(intake.batch(&limits).await), [60, 60, 60]);
+        intake.close();
+        assert_eq!(sizes(intake.batch(&limits).await), [60, 10]);
     }
 
     #[tokio::test(start_paused = true)]

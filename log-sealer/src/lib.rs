@@ -14,8 +14,8 @@
 //! | in the age file | one zstd frame, and a skippable frame that pads the two to a power of two from 4 KiB to 1 MiB, or to a multiple of 1 MiB |
 //! | in the zstd frame | lines of OTLP/JSON, `{"resourceLogs":[…]}`, 16 MiB at most; so `age -d \| zstd -d` gives the log |
 //!
-//! A folder holds `<boot>-<seq>.jws` and `<boot>-<seq>.age`, seq in eight digits; stdout, and whoever `LOG_ENDPOINT`
-//! names, gets a line `{"record":"<JWS>","segment":"<base64>"}` for each number. Every sink gets every number at least
+//! A folder holds `<boot>-<seq>.jws` and `<boot>-<seq>.age`, seq in eight digits; stdout, whoever `LOG_ENDPOINT` names,
+//! and a blob get a line `{"record":"<JWS>","segment":"<base64>"}` for each number. Every sink gets every number at least
 //! once, in order; boot and number say whether it had it before.
 //!
 //! # What is safe

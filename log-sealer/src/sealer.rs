@@ -176,7 +176,7 @@ mod tests {
         };
         Sealer {
             intake,
-            limits: Limits { bytes: 8, wait: Duration::from_secs(1) },
+            limits: Limits { bytes: 8, most: 8, wait: Duration::from_secs(1) },
             seal: fragile,
             recipients: Arc::new(config.recipients),
             evidence: EvidenceSource::new(&config.attest_sidecar),
