@@ -1,148 +1,136 @@
-//! Bringing records to the sink, one after the other, until each is there.
+//! Bringing records from the spool to one sink, in order, until each is there.
 //!
-//! What is delivered here is what `Log.GetHead` reports. While the sink fails, nothing else is sealed and the
-//! queue fills: that is the back-pressure.
+//! Every sink has a task of its own, so that one that fails, or is slow, holds up none of the others. What is not
+//! delivered stays in the spool.
 
-use std::error::Error as _;
+use std::convert::Infallible;
+use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
-use service::health::Health;
 use service::lifecycle;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::signer::Signed;
-use crate::sink::{Sealed, Sink, SinkError};
+use crate::outage::{Announced, Pauses};
+use crate::sink::{Sink, SinkError};
+use crate::spool::{Portion, Spool};
+use crate::status::{Part, Status};
 
-/// The shortest and, apart from jitter, the longest pause between two tries.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-
-/// A try that takes longer than this makes the role not ready. It is not broken off: what blocks in the file
+/// A try that takes longer than this counts as failing. It is not broken off: what blocks in the file
 /// system cannot be, and a second try beside it would only block as well.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// How long no second outage is announced. An announcement is a log record: it comes back here in a segment of
-/// its own, and if every failure of that segment were announced again, a sink that fails now and then would
-/// keep the log busy with itself for ever.
-const SILENCE: Duration = Duration::from_secs(600);
-
-/// The newest record that is safely in the sink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    /// Its number in the boot.
-    pub(crate) seq: u64,
-    /// SHA-256 of its compact form.
-    pub(crate) digest: [u8; 32],
-}
-
-/// The way to the sink.
+/// The way from the spool to a sink.
 pub(crate) struct Delivery {
-    sink: Sink,
-    head: watch::Sender<Option<Head>>,
-    health: Health,
-    announced: Announced,
+    pub(crate) spool: Arc<Spool>,
+    /// The sink's number in the spool.
+    pub(crate) number: usize,
+    /// The sink's kind.
+    pub(crate) kind: &'static str,
+    pub(crate) sink: Sink,
+    pub(crate) status: Status,
+    pub(crate) announced: Announced,
 }
 
 impl Delivery {
-    pub(crate) fn new(sink: Sink, health: Health) -> (Self, watch::Receiver<Option<Head>>) {
-        let (head, newest) = watch::channel(None);
-        (Self { sink, head, health, announced: Announced::default() }, newest)
-    }
-
-    /// Returns once the record and its segment are in the sink, however long that takes.
-    pub(crate) async fn deliver(&mut self, boot: &str, signed: Signed, segment: Option<Vec<u8>>) {
-        let Signed { seq, compact, digest } = signed;
-        let sealed = Arc::new(Sealed { boot: boot.to_owned(), seq, record: compact, segment });
-        let mut pauses = pauses();
-        while let Err(error) = self.put(&sealed).await {
-            self.fails(&error).await;
-            // the builder below never ends
-            sleep(pauses.next().unwrap_or(PAUSES.1)).await;
+    /// Delivers without end.
+    pub(crate) async fn run(mut self) -> Infallible {
+        loop {
+            let portion = self.portion().await;
+            let mut pauses = Pauses::default();
+            while let Err(error) = self.put(&portion).await {
+                self.fails(&error).await;
+                sleep(pauses.next().max(error.pause())).await;
+            }
+            self.works().await;
+            self.spool.passed(self.number, portion.end).await;
         }
-        self.head.send_replace(Some(Head { seq, digest }));
-        self.works().await;
     }
 
-    async fn put(&mut self, sealed: &Arc<Sealed>) -> Result<(), SinkError> {
-        let mut attempt = pin!(self.sink.put(sealed));
+    async fn portion(&mut self) -> Portion {
+        let mut pauses = Pauses::default();
+        loop {
+            match self.spool.portion(self.number, self.sink.lines()).await {
+                Ok(portion) => return portion,
+                Err(error) => self.fails(&error).await,
+            }
+            sleep(pauses.next()).await;
+        }
+    }
+
+    async fn put(&mut self, portion: &Portion) -> Result<(), SinkError> {
+        let mut attempt = pin!(self.sink.put(&portion.items));
         if let Ok(outcome) = timeout(SLOW, attempt.as_mut()).await {
             return outcome;
         }
-        self.health.not_ready().await;
+        self.status.fails(Part::Sink(self.number)).await;
         attempt.await
     }
 
-    async fn fails(&mut self, error: &SinkError) {
-        self.health.not_ready().await;
+    async fn fails(&mut self, error: &(impl Error + Sync)) {
+        self.status.fails(Part::Sink(self.number)).await;
         if self.announced.outage(Instant::now()) {
             let cause = error.source().map(tracing::field::display);
-            lifecycle!("sink unavailable", error = %error, cause = cause);
+            lifecycle!("sink unavailable", sink = self.kind, error = %error, cause = cause);
         }
     }
 
     async fn works(&mut self) {
-        self.health.ready().await;
+        self.status.works(Part::Sink(self.number)).await;
         if self.announced.recovery() {
-            lifecycle!("sink available again");
+            lifecycle!("sink available again", sink = self.kind);
         }
     }
-}
-
-/// Which outages were announced.
-#[derive(Default)]
-struct Announced {
-    last: Option<Instant>,
-    ongoing: bool,
-}
-
-impl Announced {
-    /// Whether to announce a failure now.
-    fn outage(&mut self, now: Instant) -> bool {
-        let silent = self.last.is_some_and(|last| now < last + SILENCE);
-        if self.ongoing || silent {
-            return false;
-        }
-        self.last = Some(now);
-        self.ongoing = true;
-        true
-    }
-
-    /// Whether to announce that it works: only if the outage was announced.
-    fn recovery(&mut self) -> bool {
-        std::mem::take(&mut self.ongoing)
-    }
-}
-
-fn pauses() -> backon::ExponentialBackoff {
-    let (shortest, longest) = PAUSES;
-    ExponentialBuilder::new()
-        .with_min_delay(shortest)
-        .with_max_delay(longest)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use attestation::crypto::sha256;
+    use service::Process;
+    use service::env::Environment;
 
-    #[test]
-    fn a_sink_that_fails_now_and_then_is_announced_once() {
-        let mut announced = Announced::default();
-        let now = Instant::now();
-        assert!(!announced.recovery(), "nothing was wrong");
-        assert!(announced.outage(now));
-        assert!(!announced.outage(now), "still the same one");
-        assert!(announced.recovery());
-        for second in 1..SILENCE.as_secs() {
-            assert!(!announced.outage(now + Duration::from_secs(second)));
-            assert!(!announced.recovery());
+    use super::*;
+    use crate::sealed::Sealed;
+    use crate::{Config, LogSealer};
+
+    /// A folder that is not there is a sink that is down, and time passes as nothing happens.
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_without_the_sink_is_made_up_for_at_once_and_holds_up_no_other() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let place = tempfile::tempdir().unwrap();
+        let [up, down] = ["up", "down"].map(|name| place.path().join(name));
+        std::fs::create_dir(&up).unwrap();
+        let sinks = format!("folder:{},folder:{}", up.display(), down.display());
+        let recipient = age::x25519::Identity::generate().to_public().to_string();
+        let environment: Environment =
+            [("LOG_RECIPIENTS", &recipient), ("LOG_SINK", &sinks)].into_iter().collect();
+        let (config, process): (Config, Process) =
+            Process::embedded::<LogSealer>(&environment).await.unwrap();
+        let keys = vec!["up".to_owned(), "down".to_owned()];
+        let spool = Arc::new(Spool::open(config.spool, keys).await.unwrap());
+        let status = Status::new(process.health, 2, []);
+        for (number, address) in config.sinks.iter().enumerate() {
+            let sink = Sink::new(address, &config.outside).unwrap();
+            let (spool, status, kind) = (spool.clone(), status.clone(), address.kind());
+            let announced = Announced::default();
+            tokio::spawn(Delivery { spool, number, kind, sink, status, announced }.run());
         }
-        assert!(announced.outage(now + SILENCE));
-        assert!(announced.recovery());
+        let boot = hex::encode([7; 16]);
+        for seq in 0..360 {
+            let (boot, record) = (boot.clone(), format!("a.{seq}.c"));
+            let digest = sha256(record.as_bytes());
+            let sealed = Sealed { boot, seq, record, segment: Some(vec![7; 100]) };
+            spool.put(&Arc::new(sealed), digest).await.unwrap();
+            sleep(HOUR / 360).await;
+        }
+        let files = |folder| std::fs::read_dir(folder).map_or(0, Iterator::count);
+        assert_eq!((files(&up), files(&down), spool.waiting()), (720, 0, 360));
+
+        std::fs::create_dir(&down).unwrap();
+        let began = Instant::now();
+        spool.drained().await;
+        assert_eq!(files(&down), 720);
+        assert!(began.elapsed() <= Duration::from_secs(20), "{:?}", began.elapsed());
     }
 }

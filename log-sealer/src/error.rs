@@ -19,10 +19,16 @@ pub(crate) enum Refused {
     TooMuch,
     #[error("values nest more than {0} levels deep: flatten the attributes")]
     TooDeep(usize),
-    #[error("the queue is full: sealing waits for evidence or for the sink; try again")]
+    #[error("no room: sealing waits for evidence, the spool or a sink; try again")]
     Full,
-    #[error("the request did not arrive in time; try again")]
+    #[error("the request did not arrive, or was not stored, in time; try again")]
     Slow,
+    #[error(
+        "the spool is full, and LOG_SPOOL_FULL says to drop what comes: it is dropped, and counted"
+    )]
+    Dropped,
+    #[error("the log records could not be sealed: they are lost, and counted")]
+    Unsealed,
     #[error("log-sealer is stopping")]
     Stopping,
     #[error("the export was not handled")]
@@ -32,17 +38,24 @@ pub(crate) enum Refused {
 /// When the same export may succeed; `None`: never.
 pub(crate) fn retry(refused: Refused) -> Option<Duration> {
     match refused {
-        Refused::Malformed | Refused::TooMuch | Refused::TooDeep(_) | Refused::Failed => None,
+        Refused::Malformed
+        | Refused::TooMuch
+        | Refused::TooDeep(_)
+        | Refused::Dropped
+        | Refused::Unsealed
+        | Refused::Failed => None,
         Refused::Full | Refused::Slow | Refused::Stopping => Some(RETRY),
     }
 }
 
 /// The answer to a refused export. What may succeed later is UNAVAILABLE with RetryInfo, which exporters obey;
-/// what never will is INVALID_ARGUMENT, which makes them drop the batch.
+/// what never will is INVALID_ARGUMENT, which makes them drop the batch. So do RESOURCE_EXHAUSTED without RetryInfo,
+/// and INTERNAL.
 pub(crate) fn status(refused: Refused) -> Status {
     let text = refused.to_string();
     match (refused, retry(refused)) {
-        (Refused::Failed, _) => Status::internal(text),
+        (Refused::Dropped, _) => Status::resource_exhausted(text),
+        (Refused::Failed | Refused::Unsealed, _) => Status::internal(text),
         (_, None) => Status::invalid_argument(text),
         (_, retry) => Status::with_error_details(
             Code::Unavailable,
@@ -67,5 +80,9 @@ mod tests {
         assert_eq!(malformed.code(), Code::InvalidArgument);
         assert!(malformed.get_details_retry_info().is_none());
         assert_eq!(status(Refused::Failed).code(), Code::Internal);
+
+        let dropped = status(Refused::Dropped);
+        assert_eq!(dropped.code(), Code::ResourceExhausted);
+        assert!(dropped.get_details_retry_info().is_none());
     }
 }

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::delivery;
 use crate::otlp::Exports;
 use crate::otlp::grpc::{ExportService, Logs, Metrics, Traces};
 use crate::signer::Signer;
+use crate::spool;
 
 /// The requests of `Info` and `Log` are empty.
 const EMPTY: usize = 1024;
@@ -26,8 +26,10 @@ pub(crate) fn router(
     http: &Listener,
     exports: &Exports,
     head: HeadOfLog,
+    production_anchors: bool,
 ) -> Router {
-    let info = WhoAmI(info(process, grpc, http));
+    let info = RoleInfo { production_anchors, ..info(process, grpc, http) };
+    let info = WhoAmI(info);
     service::grpc::server()
         .add_service(process.health.service())
         .add_service(InfoServer::new(info).max_decoding_message_size(EMPTY))
@@ -41,11 +43,11 @@ pub(crate) fn router(
 pub(crate) struct HeadOfLog {
     public_key: String,
     boot_id: String,
-    newest: watch::Receiver<Option<delivery::Head>>,
+    newest: watch::Receiver<Option<spool::Head>>,
 }
 
 impl HeadOfLog {
-    pub(crate) fn new(signer: &Signer, newest: watch::Receiver<Option<delivery::Head>>) -> Self {
+    pub(crate) fn new(signer: &Signer, newest: watch::Receiver<Option<spool::Head>>) -> Self {
         let public_key = to_b64u(signer.public_key());
         Self { public_key, boot_id: signer.boot().to_owned(), newest }
     }
@@ -82,8 +84,8 @@ fn info(process: &Process, grpc: &Listener, http: &Listener) -> RoleInfo {
         boot_id: identity.boot_id.clone(),
         started: identity.started,
         config_digest: identity.measured.digest.to_vec(),
-        // this role believes no roots, so it cannot believe others
-        production_anchors: true,
+        // the caller knows whose roots are believed
+        production_anchors: false,
         unsealed: identity.measured.unsealed.iter().map(ToString::to_string).collect(),
         listening: [("grpc", grpc), ("http", http)]
             .map(|(protocol, listener)| (protocol.to_owned(), listener.address().to_string()))

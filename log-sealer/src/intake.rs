@@ -1,16 +1,16 @@
 //! The queue between those who export and the one who seals.
 //!
-//! An export is answered OK when its lines are in here, and not before. The queue is memory: what waits in it
-//! is lost when the process dies without its last words, at most a segment's time of lines while the sink
-//! works. It is bounded in bytes and in what the lines hold; when it is full, the sender keeps its batch and is
-//! told to come back.
+//! Where the spool is on disk, an export is answered when its segment is there ([`Stored`]). Else it is answered OK
+//! when its lines are in here, and not before; the queue is memory, and what waits in it is lost when the process
+//! dies without its last words, at most a segment's time of lines while the sink works. It is bounded in bytes and
+//! in what the lines hold; when it is full, the sender keeps its batch and is told to come back.
 
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
@@ -30,8 +30,10 @@ const _: () = assert!(lines::MAX <= BYTES && lines::ITEMS <= ITEMS);
 /// When a batch is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// At this many bytes of lines, or before the export that would exceed it.
+    /// At this many bytes of lines, or before the export that would exceed it, …
     pub(crate) bytes: usize,
+    /// … unless more has piled up meanwhile: then at this many. Where a batch takes long to store, more goes into one.
+    pub(crate) most: usize,
     /// When its oldest export has waited this long.
     pub(crate) wait: Duration,
 }
@@ -45,23 +47,72 @@ pub(crate) struct Batch {
     pub(crate) counts: Counts,
     /// The earliest and the latest time in them, in Unix seconds.
     pub(crate) times: Option<(u64, u64)>,
+    /// To whom to say what became of them.
+    pub(crate) senders: Senders,
+}
+
+/// What becomes of an export.
+type Outcome = Result<(), Refused>;
+
+/// Those who wait to hear what becomes of their exports. Whoever is dropped untold hears that this role is stopping.
+#[derive(Default)]
+pub(crate) struct Senders(Vec<oneshot::Sender<Outcome>>);
+
+impl Senders {
+    /// Tells them. Whoever went away does not hear it.
+    pub(crate) fn tell(self, outcome: Outcome) {
+        for sender in self.0 {
+            let _ = sender.send(outcome);
+        }
+    }
+}
+
+/// An export that was taken.
+#[derive(Debug)]
+pub(crate) struct Stored(Option<oneshot::Receiver<Outcome>>);
+
+impl Stored {
+    /// Returns once it is as safe as this role promises.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: it is in no segment.
+    pub(crate) async fn wait(self) -> Outcome {
+        match self.0 {
+            None => Ok(()),
+            Some(outcome) => outcome.await.unwrap_or(Err(Refused::Stopping)),
+        }
+    }
 }
 
 /// The queue.
 #[derive(Default)]
 pub(crate) struct Intake {
+    /// Whether senders wait until their segment is stored.
+    durable: bool,
     queue: Mutex<Queue>,
     /// Something came in, or nothing will any more.
     changed: Notify,
 }
 
+/// An export that waits.
+struct Export {
+    came: Instant,
+    lines: Lines,
+    sender: Option<oneshot::Sender<Outcome>>,
+}
+
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Instant, Lines)>,
+    waiting: VecDeque<Export>,
     bytes: usize,
     counts: Counts,
     /// What is in the batch that was taken last.
     in_hand: Counts,
+    /// Nothing is accepted for now.
+    held: bool,
+    /// Batches are closed as soon as there is anything.
+    hurried: bool,
     closed: bool,
 }
 
@@ -73,18 +124,24 @@ enum Next {
 }
 
 impl Intake {
+    /// A queue whose senders wait until their segment is stored, or not.
+    pub(crate) fn new(durable: bool) -> Self {
+        Self { durable, ..Self::default() }
+    }
+
     /// Accepts an export.
     ///
     /// # Errors
     ///
     /// [`Refused::Full`], [`Refused::Stopping`]: nothing of it was kept.
-    pub(crate) fn push(&self, lines: Lines) -> Result<(), Refused> {
+    pub(crate) fn push(&self, lines: Lines) -> Result<Stored, Refused> {
         if lines.counts.all() == 0 {
-            return Ok(());
+            return Ok(Stored(None));
         }
-        self.queue().push(lines)?;
+        let (sender, stored) = self.durable.then(oneshot::channel).unzip();
+        self.queue().push(lines, sender)?;
         self.changed.notify_waiters();
-        Ok(())
+        Ok(Stored(stored))
     }
 
     /// The next batch; `None` when the queue is closed and empty. One task calls this, and has dealt with a
@@ -103,6 +160,17 @@ impl Intake {
                 Next::Wait(Some(due)) => drop(timeout_at(due, changed).await),
             }
         }
+    }
+
+    /// Accepts nothing for now, or again.
+    pub(crate) fn hold(&self, held: bool) {
+        self.queue().held = held;
+    }
+
+    /// From now on nothing waits for its batch to fill.
+    pub(crate) fn hurry(&self) {
+        self.queue().hurried = true;
+        self.changed.notify_waiters();
     }
 
     /// Accepts nothing any more. What is in the queue is still to be taken.
@@ -137,9 +205,16 @@ impl Intake {
 }
 
 impl Queue {
-    fn push(&mut self, lines: Lines) -> Result<(), Refused> {
+    fn push(
+        &mut self,
+        lines: Lines,
+        sender: Option<oneshot::Sender<Outcome>>,
+    ) -> Result<(), Refused> {
         if self.closed {
             return Err(Refused::Stopping);
+        }
+        if self.held {
+            return Err(Refused::Full);
         }
         let bytes = self.bytes + lines.text.len();
         let mut counts = self.counts;
@@ -148,17 +223,17 @@ impl Queue {
             return Err(Refused::Full);
         }
         (self.bytes, self.counts) = (bytes, counts);
-        self.waiting.push_back((Instant::now(), lines));
+        self.waiting.push_back(Export { came: Instant::now(), lines, sender });
         Ok(())
     }
 
     fn next(&mut self, limits: &Limits) -> Next {
-        let Some((oldest, _)) = self.waiting.front() else {
+        let Some(oldest) = self.waiting.front() else {
             return if self.closed { Next::End } else { Next::Wait(None) };
         };
-        let due = *oldest + limits.wait;
-        if self.closed || self.bytes >= limits.bytes || due <= Instant::now() {
-            Next::Take(self.take(limits.bytes))
+        let due = oldest.came + limits.wait;
+        if self.closed || self.hurried || self.bytes >= limits.bytes || due <= Instant::now() {
+            Next::Take(self.take(limits.bytes.max(self.bytes.min(limits.most))))
         } else {
             Next::Wait(Some(due))
         }
@@ -168,9 +243,8 @@ impl Queue {
     fn take(&mut self, bytes: usize) -> Batch {
         let mut batch = Batch::default();
         let mut room = bytes;
-        while let Some((_, lines)) = self
-            .waiting
-            .pop_front_if(|(_, lines)| batch.lines.is_empty() || lines.text.len() <= room)
+        while let Some(Export { lines, sender, .. }) =
+            self.waiting.pop_front_if(|one| batch.lines.is_empty() || one.lines.text.len() <= room)
         {
             room = room.saturating_sub(lines.text.len());
             self.bytes -= lines.text.len();
@@ -178,6 +252,7 @@ impl Queue {
             batch.counts += lines.counts;
             batch.times = widest(batch.times, lines.times);
             batch.lines.push(lines.text);
+            batch.senders.0.extend(sender);
         }
         self.in_hand = batch.counts;
         batch
@@ -188,7 +263,7 @@ impl Queue {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { bytes: 100, wait: Duration::from_secs(10) };
+    const LIMITS: Limits = Limits { bytes: 100, most: 100, wait: Duration::from_secs(10) };
 
     fn lines(length: usize, records: usize) -> Lines {
         let counts = Counts { records, ..Counts::default() };
@@ -212,6 +287,18 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert_eq!(sizes(intake.batch(&LIMITS).await), [10]);
         assert_eq!(began.elapsed(), LIMITS.wait);
+    }
+
+    #[tokio::test]
+    async fn what_piled_up_goes_into_one_batch_up_to_a_bound() {
+        let intake = Intake::default();
+        for length in [60, 60, 60, 60, 10] {
+            intake.push(lines(length, 1)).unwrap();
+        }
+        let limits = Limits { most: 200, ..LIMITS };
+        assert_eq!(sizes(intake.batch(&limits).await), [60, 60, 60]);
+        intake.close();
+        assert_eq!(sizes(intake.batch(&limits).await), [60, 10]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,13 +331,13 @@ mod tests {
         let intake = Intake::default();
         intake.push(lines(lines::MAX, 1)).unwrap();
         intake.push(lines(BYTES - lines::MAX, 1)).unwrap();
-        assert_eq!(intake.push(lines(1, 1)), Err(Refused::Full));
+        assert_eq!(intake.push(lines(1, 1)).err(), Some(Refused::Full));
         assert_eq!(sizes(intake.batch(&LIMITS).await), [lines::MAX]);
-        assert_eq!(intake.push(lines(1, 1)), Ok(()));
+        assert!(intake.push(lines(1, 1)).is_ok());
 
         let intake = Intake::default();
         intake.push(lines(1, ITEMS)).unwrap();
-        assert_eq!(intake.push(lines(1, 1)), Err(Refused::Full));
+        assert_eq!(intake.push(lines(1, 1)).err(), Some(Refused::Full));
         assert_eq!(intake.counts().records, ITEMS);
     }
 
@@ -259,7 +346,7 @@ mod tests {
         let intake = Intake::default();
         intake.push(lines(1, 1)).unwrap();
         intake.close();
-        assert_eq!(intake.push(lines(1, 1)), Err(Refused::Stopping));
+        assert_eq!(intake.push(lines(1, 1)).err(), Some(Refused::Stopping));
         assert_eq!(sizes(intake.batch(&LIMITS).await), [1]);
         assert_eq!(intake.counts().records, 1, "in hand");
         assert!(intake.batch(&LIMITS).await.is_none());
@@ -280,6 +367,36 @@ mod tests {
         let batch = intake.batch(&LIMITS).await.unwrap();
         assert_eq!(batch.counts, Counts { records: 3, spans: 5, points: 0 });
         assert_eq!(batch.times, Some((10, 30)));
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_held_refuses_and_a_hurried_one_waits_for_nothing() {
+        let intake = Intake::default();
+        intake.hold(true);
+        assert_eq!(intake.push(lines(1, 1)).err(), Some(Refused::Full));
+        intake.hold(false);
+        intake.push(lines(1, 1)).unwrap();
+        intake.hurry();
+        let (began, slow) = (Instant::now(), Limits { wait: Duration::from_secs(3600), ..LIMITS });
+        assert_eq!(sizes(intake.batch(&slow).await), [1]);
+        assert!(began.elapsed() < slow.wait);
+    }
+
+    #[tokio::test]
+    async fn senders_hear_what_became_of_their_exports() {
+        let taken = |intake: &Intake| intake.push(lines(60, 1)).unwrap();
+        assert_eq!(taken(&Intake::default()).wait().await, Ok(()), "nobody waits");
+
+        let intake = Intake::new(true);
+        let [one, two, three] = [0; 3].map(|_| taken(&intake));
+        let batch = intake.batch(&LIMITS).await.unwrap();
+        batch.senders.tell(Ok(()));
+        assert_eq!(one.wait().await, Ok(()));
+        let batch = intake.batch(&LIMITS).await.unwrap();
+        batch.senders.tell(Err(Refused::Dropped));
+        assert_eq!(two.wait().await, Err(Refused::Dropped));
+        drop(intake);
+        assert_eq!(three.wait().await, Err(Refused::Stopping));
     }
 
     #[tokio::test]

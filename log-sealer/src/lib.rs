@@ -2,7 +2,7 @@
 //!
 //! OTLP in → a bounded queue → batches by size and time → OTLP/JSON lines → zstd → padding → age, to the
 //! configured readers → a segment, and a record signed by a key of this boot that evidence binds to the group
-//! → the sink. Records form a chain ([`attestation::log_record`]), so that nobody can take one out, and a boot
+//! → the spool → every sink, each at its own pace. Records form a chain ([`attestation::log_record`]), so that nobody can take one out, and a boot
 //! that ended in order says so in its last one.
 //!
 //! # What a sink holds
@@ -14,21 +14,25 @@
 //! | in the age file | one zstd frame, and a skippable frame that pads the two to a power of two from 4 KiB to 1 MiB, or to a multiple of 1 MiB |
 //! | in the zstd frame | lines of OTLP/JSON, `{"resourceLogs":[…]}`, `{"resourceSpans":[…]}` or `{"resourceMetrics":[…]}`, 16 MiB at most; so `age -d \| zstd -d` gives the log |
 //!
-//! A folder holds `<boot>-<seq>.jws` and `<boot>-<seq>.age`, seq in eight digits; stdout a line
-//! `{"record":"<JWS>","segment":"<base64>"}` for each number.
+//! A folder holds `<boot>-<seq>.jws` and `<boot>-<seq>.age`, seq in eight digits; stdout, whoever `LOG_ENDPOINT` names,
+//! and a blob get a line `{"record":"<JWS>","segment":"<base64>"}` for each number. Every sink gets every number at least
+//! once, in order; boot and number say whether it had it before.
 //!
 //! # What is safe
 //!
-//! An export is answered OK once its records are in the queue, which is memory. A crash, or a stop without
-//! evidence or sink, loses what waits there; the missing last record shows it. Until evidence has been obtained
-//! nothing is sealed, and while the sink fails nothing more is: the queue fills and senders are told to come
-//! back.
+//! With `LOG_SPOOL`, an export is answered OK once its segment and the segment's record are on disk, and what is there
+//! outlives the process: a sink gets it from this boot or the next. Without it, an export is answered OK once its
+//! records are in the queue, which is memory, as the spool then is. A crash, or a stop without evidence or sink, loses
+//! what waits there; the missing last record shows it. Until evidence has been obtained nothing is sealed. While a
+//! sink fails the spool fills; when it is full senders are told to come back, or lose what they send
+//! (`LOG_SPOOL_FULL`).
 //!
 //! No byte of a log record or a span goes anywhere but into the sealed segment. Of metrics, numbers may leave in
 //! the clear, where the configuration says so (`metrics/`). This role must not know what a record means, who
 //! wrote it, or how a reader decides whom to trust.
 
 mod buffer;
+mod claims;
 mod config;
 mod counts;
 mod delivery;
@@ -39,13 +43,20 @@ mod intake;
 mod lines;
 mod metrics;
 mod otlp;
+mod outage;
 mod readers_file;
 mod recipients;
+mod sealed;
 mod sealer;
 mod segment;
 mod signer;
 mod sink;
+mod spool;
+mod status;
+mod storing;
+mod whole_file;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +65,7 @@ use service::health::Probe;
 use service::listen::Listener;
 use service::{BoxError, Process, Role, Shutdown, lifecycle};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::counts::Counts;
 use crate::delivery::Delivery;
@@ -63,10 +74,14 @@ use crate::grpc::HeadOfLog;
 use crate::intake::Intake;
 use crate::metrics::forward::Forward;
 use crate::otlp::Exports;
+use crate::outage::Announced;
 use crate::readers_file::Changes;
-use crate::sealer::Sealer;
+use crate::sealer::{Lost, Sealer};
 use crate::signer::Signer;
-use crate::sink::Sink;
+use crate::sink::{Address, Outside, Sink};
+use crate::spool::Spool;
+use crate::status::{Part, Status};
+use crate::storing::Storing;
 
 pub use crate::config::Config;
 
@@ -80,7 +95,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long open connections may take to end.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// How long the last segments and the last record may take. With the times above, less than what a role has
+/// How long the last segments and the last record may take, into the spool and to the sinks. With the times above, less than what a role has
 /// between the signal and the end of its process.
 const FINISH: Duration = Duration::from_secs(15);
 
@@ -92,10 +107,10 @@ pub struct LogSealer;
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error(
-        "the end of the log did not reach its sink in time, {0} are lost: \
-         see that ATTEST_SIDECAR answers and that LOG_SINK can be written to"
+        "the end of the log is not safe, {counts} are lost, and {items} sealed records: \
+         see that ATTEST_SIDECAR answers and that LOG_SPOOL and LOG_SINK can be written to"
     )]
-    Late(Counts),
+    Late { counts: Counts, items: usize },
     #[error("serving or sealing ended by itself")]
     Early,
     #[error("nothing can be encrypted to LOG_RECIPIENTS: make new ones with age-keygen")]
@@ -120,20 +135,24 @@ impl Role for LogSealer {
     async fn serve(config: Config, process: Process) -> Result<(), BoxError> {
         let recipients = Arc::new(config.recipients);
         sealer::try_out(&recipients).await.map_err(Ended::Recipients)?;
+        let keys = config.sinks.iter().map(|sink| sink.key(&config.outside)).collect();
+        let spool = Arc::new(Spool::open(config.spool, keys).await?);
         let listener = Listener::bind(config.listen.address()).await?;
         let http_listener = Listener::bind(config.http_listen.address()).await?;
         let signer = Signer::new(&process.identity.boot_id, &recipients)?;
-        let intake = Arc::new(Intake::default());
-        let (delivery, newest) = Delivery::new(Sink::new(config.sink), process.health.clone());
+        let intake = Arc::new(Intake::new(spool.is_durable()));
+        let status = status(&process, &spool, config.sinks.len());
 
-        let head = HeadOfLog::new(&signer, newest);
+        let head = HeadOfLog::new(&signer, spool.head());
+        let roots = &config.outside.roots;
         let forwards: Vec<_> = config.metrics.iter().map(|_| Forward::default()).collect();
         let mut forwarding = JoinSet::new();
         for (forward, to) in forwards.iter().zip(config.metrics) {
-            forwarding.spawn(forward.clone().run(to, config.roots.clone()));
+            forwarding.spawn(forward.clone().run(to, roots.clone()));
         }
         let exports = Exports::new(intake.clone(), forwards.clone());
-        let router = grpc::router(&process, &listener, &http_listener, &exports, head);
+        let production = roots.are_public();
+        let router = grpc::router(&process, &listener, &http_listener, &exports, head, production);
         let closing = Shutdown::default();
         let close = closing.clone();
         let mut server = tokio::spawn(async move {
@@ -144,17 +163,25 @@ impl Role for LogSealer {
             };
             tokio::try_join!(service::grpc::serve(router, listener, &closing), http).map(drop)
         });
+        let mut delivering = deliver(&config.sinks, &config.outside, &spool, &status);
+        let storing = Storing {
+            spool: spool.clone(),
+            intake: intake.clone(),
+            full: config.full,
+            status,
+            announced: Announced::default(),
+        };
         let sealer = Sealer {
             intake: intake.clone(),
             limits: config.segment,
             seal: segment::seal,
             recipients,
             changes: Changes::start(config.readers),
-            previous: None,
             heartbeat: config.heartbeat,
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
-            delivery,
+            storing,
+            lost: Lost::default(),
         };
         let mut sealing = tokio::spawn(sealer.run());
         lifecycle!("listening");
@@ -168,19 +195,56 @@ impl Role for LogSealer {
                 outcome??;
                 return Err(Ended::Early.into());
             }
+            Some(outcome) = delivering.join_next() => match outcome? {},
             () = process.shutdown.fired() => lifecycle!("stopping"),
         }
         intake.quiet(QUIET, LINGER).await;
+        intake.hurry();
         close.fire();
         let _ = timeout(CLOSE, &mut server).await;
         server.abort();
         intake.close();
         forwards.iter().for_each(Forward::close);
         let _ = timeout(CLOSE, async { while forwarding.join_next().await.is_some() {} }).await;
-        let Ok(outcome) = timeout(FINISH, &mut sealing).await else {
+        let end = Instant::now() + FINISH;
+        let Ok(outcome) = timeout_at(end, &mut sealing).await else {
             sealing.abort();
-            return Err(Ended::Late(intake.counts()).into());
+            return Err(Ended::of(&intake, &spool).into());
         };
-        Ok(outcome??)
+        outcome??;
+        let drained = timeout_at(end, spool.drained()).await.is_ok();
+        // what is on disk is the next boot's to deliver
+        if drained || spool.is_durable() { Ok(()) } else { Err(Ended::of(&intake, &spool).into()) }
     }
+}
+
+impl Ended {
+    fn of(intake: &Intake, spool: &Spool) -> Self {
+        let items = if spool.is_durable() { 0 } else { spool.waiting() };
+        Self::Late { counts: intake.counts(), items }
+    }
+}
+
+/// A spool on disk bears with a sink that fails; one in memory does not for long.
+fn status(process: &Process, spool: &Spool, sinks: usize) -> Status {
+    let watched = if spool.is_durable() { 0 } else { sinks };
+    let wrong = (0..watched).map(Part::Sink).chain([Part::Start]);
+    Status::new(process.health.clone(), watched, wrong)
+}
+
+/// Starts a task for every sink.
+fn deliver(
+    sinks: &[Address],
+    outside: &Outside,
+    spool: &Arc<Spool>,
+    status: &Status,
+) -> JoinSet<Infallible> {
+    let mut delivering = JoinSet::new();
+    for (number, address) in sinks.iter().enumerate() {
+        let Some(sink) = Sink::new(address, outside) else { continue };
+        let (spool, status, kind) = (spool.clone(), status.clone(), address.kind());
+        let announced = Announced::default();
+        delivering.spawn(Delivery { spool, number, kind, sink, status, announced }.run());
+    }
+    delivering
 }

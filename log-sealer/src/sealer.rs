@@ -1,22 +1,24 @@
 //! The life of a boot's log: evidence, first record, segments and what else is on record, last record.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use attestation::crypto::sha256;
-use attestation::log_record::{Event, Previous, Why};
+use attestation::log_record::{Event, Why};
 use service::lifecycle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::counts::Counts;
-use crate::delivery::Delivery;
+use crate::error::Refused;
 use crate::evidence::EvidenceSource;
 use crate::intake::{Batch, Intake, Limits};
 use crate::readers_file::{Change, Changes};
 use crate::recipients::Recipients;
 use crate::segment::{self, SealError};
 use crate::signer::{Signer, SignerError};
+use crate::status::Part;
+use crate::storing::Storing;
 
 /// [`segment::seal`], or what a test puts in its place.
 type Seal = fn(&Batch, &Recipients) -> Result<Vec<u8>, SealError>;
@@ -30,13 +32,12 @@ pub(crate) struct Sealer {
     /// Who can read what is sealed now.
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) changes: Changes,
-    /// The newest record of the boot before, where it is known.
-    pub(crate) previous: Option<Previous>,
     /// The longest that nothing is signed.
     pub(crate) heartbeat: Duration,
     pub(crate) evidence: EvidenceSource,
     pub(crate) signer: Signer,
-    pub(crate) delivery: Delivery,
+    pub(crate) storing: Storing,
+    pub(crate) lost: Lost,
 }
 
 /// A batch could not be sealed.
@@ -66,25 +67,27 @@ impl Sealer {
     /// [`SignerError`]: the log cannot go on.
     pub(crate) async fn run(mut self) -> Result<(), SignerError> {
         let identity = self.evidence.obtain(&self.signer.binding()).await;
+        // The disk is the host's: this is its word, and readers hold it against what they have.
         let start = Event::Start {
-            previous: self.previous.take(),
+            previous: self.storing.spool.previous().cloned(),
             heartbeat_seconds: self.heartbeat.as_secs(),
             recipients: self.recipients.texts(),
         };
         let start = self.signer.sign(start, Some(identity))?;
-        self.delivery.deliver(self.signer.boot(), start, None).await;
+        self.storing.store(self.signer.boot(), start, None).await;
         if let Some(change) = self.changes.first().await {
             self.change_readers(change).await?;
         }
+        self.storing.status.works(Part::Start).await;
         lifecycle!("ready");
 
         self.segments().await?;
+        self.losses().await?;
         self.record(Event::Stop, None).await
     }
 
     async fn segments(&mut self) -> Result<(), SignerError> {
         let mut pulse = Instant::now() + self.heartbeat;
-        let mut failing = false;
         loop {
             let next = tokio::select! {
                 biased;
@@ -94,43 +97,70 @@ impl Sealer {
             };
             match next {
                 Next::Readers(change) => self.change_readers(change).await?,
-                Next::Batch(Some(batch)) => self.segment(batch, &mut failing).await?,
+                Next::Batch(Some(batch)) => self.segment(batch).await?,
                 Next::Batch(None) => return Ok(()),
-                Next::Heartbeat => self.record(Event::Heartbeat, None).await?,
+                Next::Heartbeat => self.heartbeat().await?,
             }
             pulse = Instant::now() + self.heartbeat;
         }
     }
 
-    /// A batch becomes a segment, or a loss. Of losses in a row the first is announced: an announcement is a log
-    /// record, and may itself be lost.
-    async fn segment(&mut self, batch: Batch, failing: &mut bool) -> Result<(), SignerError> {
-        let Counts { records, spans, points } = batch.counts;
-        let [records, spans, points] = [records, spans, points].map(length);
-        let (first, last) = batch.times.unzip();
-        match seal(self.seal, batch, &self.recipients).await {
-            Ok(sealed) => {
-                *failing = false;
-                let event = Event::Segment {
-                    sha256: sha256(&sealed),
-                    bytes: length(sealed.len()),
-                    records,
-                    spans,
-                    points,
-                    first,
-                    last,
-                };
-                self.record(event, Some(sealed)).await
-            }
+    /// A batch becomes a segment, or a loss. Its senders hear which.
+    async fn segment(&mut self, mut batch: Batch) -> Result<(), SignerError> {
+        let (counts, times) = (batch.counts, batch.times);
+        let senders = std::mem::take(&mut batch.senders);
+        let sealed = match seal(self.seal, batch, &self.recipients).await {
+            Ok(sealed) => sealed,
             Err(error) => {
-                if !std::mem::replace(failing, true) {
-                    let cause = error.source().map(tracing::field::display);
-                    tracing::error!(error = %error, cause = cause, "log records are lost");
-                }
-                let loss = Event::Loss { records, spans, points, why: Why::Sealing };
-                self.record(loss, None).await
+                self.lost.add(Why::Sealing, counts, &error);
+                senders.tell(Err(Refused::Unsealed));
+                return self.losses_if_there_is_room().await;
             }
+        };
+        if !self.storing.admits(sealed.len()).await {
+            self.lost.add(Why::SpoolFull, counts, &Refused::Dropped);
+            senders.tell(Err(Refused::Dropped));
+            return self.losses_if_there_is_room().await;
         }
+        self.losses().await?;
+        self.lost.announced = false;
+        let (first, last) = times.unzip();
+        let event = Event::Segment {
+            sha256: sha256(&sealed),
+            bytes: length(sealed.len()),
+            records: length(counts.records),
+            spans: length(counts.spans),
+            points: length(counts.points),
+            first,
+            last,
+        };
+        self.record(event, Some(sealed)).await?;
+        senders.tell(Ok(()));
+        Ok(())
+    }
+
+    /// Nothing else was signed for a while. A spool without room gets none: its bound holds for a sink that is down for
+    /// days, too.
+    async fn heartbeat(&mut self) -> Result<(), SignerError> {
+        if !self.storing.spool.fits(0) {
+            return Ok(());
+        }
+        self.losses().await?;
+        self.record(Event::Heartbeat, None).await
+    }
+
+    async fn losses_if_there_is_room(&mut self) -> Result<(), SignerError> {
+        if self.storing.spool.fits(0) { self.losses().await } else { Ok(()) }
+    }
+
+    /// Puts on record what was lost since the last such record.
+    async fn losses(&mut self) -> Result<(), SignerError> {
+        for (why, counts) in self.lost.take() {
+            let Counts { records, spans, points } = counts;
+            let [records, spans, points] = [records, spans, points].map(length);
+            self.record(Event::Loss { records, spans, points, why }, None).await?;
+        }
+        Ok(())
     }
 
     /// What follows is sealed for these.
@@ -142,8 +172,38 @@ impl Sealer {
 
     async fn record(&mut self, event: Event, segment: Option<Vec<u8>>) -> Result<(), SignerError> {
         let signed = self.signer.sign(event, None)?;
-        self.delivery.deliver(self.signer.boot(), signed, segment).await;
+        self.storing.store(self.signer.boot(), signed, segment).await;
         Ok(())
+    }
+}
+
+/// What was accepted and is in no segment, until it is on record.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    sealing: Counts,
+    spool_full: Counts,
+    /// Of losses in a row the first is announced: an announcement is a log record, and may itself be lost.
+    announced: bool,
+}
+
+impl Lost {
+    fn add(&mut self, why: Why, counts: Counts, error: &dyn Error) {
+        if !std::mem::replace(&mut self.announced, true) {
+            let cause = error.source().map(tracing::field::display);
+            tracing::error!(error = %error, cause = cause, "log records are lost");
+        }
+        match why {
+            Why::Sealing => self.sealing += counts,
+            Why::SpoolFull => self.spool_full += counts,
+        }
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = (Why, Counts)> + use<> {
+        let all = [
+            (Why::Sealing, std::mem::take(&mut self.sealing)),
+            (Why::SpoolFull, std::mem::take(&mut self.spool_full)),
+        ];
+        all.into_iter().filter(|(_, counts)| counts.all() > 0)
     }
 }
 
@@ -181,7 +241,9 @@ mod tests {
 
     use super::*;
     use crate::lines::Lines;
-    use crate::sink::Sink;
+    use crate::outage::Announced;
+    use crate::spool::{Full, Settings, Spool};
+    use crate::status::Status;
     use crate::{Config, LogSealer};
 
     fn fragile(batch: &Batch, recipients: &Recipients) -> Result<Vec<u8>, SealError> {
@@ -192,84 +254,142 @@ mod tests {
         segment::seal(batch, recipients)
     }
 
-    async fn sealer(folder: &std::path::Path) -> Sealer {
+    /// With a spool in memory of that many bytes, of which the last MiB is for records without a segment.
+    async fn sealer(full: Full, bytes: u64) -> Sealer {
         let recipient = age::x25519::Identity::generate().to_public().to_string();
-        let sink = format!("folder:{}", folder.display());
         let environment: Environment =
-            [("LOG_RECIPIENTS", recipient.as_str()), ("LOG_SINK", &sink)].into_iter().collect();
+            [("LOG_RECIPIENTS", recipient.as_str())].into_iter().collect();
         let (config, process): (Config, Process) =
             Process::embedded::<LogSealer>(&environment).await.unwrap();
         let signer = Signer::new(&process.identity.boot_id, &config.recipients).unwrap();
-        let (delivery, _) = Delivery::new(Sink::new(config.sink), process.health);
+        let settings = Settings { folder: None, bytes };
+        let spool = Arc::new(Spool::open(settings, vec!["sink".to_owned()]).await.unwrap());
+        let intake = Arc::new(Intake::default());
+        let status = Status::new(process.health, 1, []);
+        let storing = Storing {
+            spool,
+            intake: intake.clone(),
+            full,
+            status,
+            announced: Announced::default(),
+        };
         Sealer {
-            intake: Arc::default(),
-            limits: Limits { bytes: 8, wait: Duration::from_secs(1) },
+            intake,
+            limits: Limits { bytes: 8, most: 8, wait: Duration::from_secs(1) },
             seal: fragile,
             recipients: Arc::new(config.recipients),
             changes: Changes::start(config.readers),
-            previous: None,
             heartbeat: config.heartbeat,
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
-            delivery,
+            storing,
+            lost: Lost::default(),
         }
+    }
+
+    fn push(intake: &Intake, text: &[u8], records: usize) {
+        let text = Zeroizing::new(text.to_vec());
+        let counts = Counts { records, ..Counts::default() };
+        intake.push(Lines { text, counts, times: None }).unwrap();
+    }
+
+    /// What was signed and is in the spool, in order.
+    async fn events(sealer: &Sealer) -> Vec<Event> {
+        let mut events = Vec::new();
+        while sealer.storing.spool.waiting() > 0 {
+            let portion = sealer.storing.spool.portion(0, 0).await.unwrap();
+            sealer.storing.spool.passed(0, portion.end).await;
+            for item in portion.items {
+                let record: Record = Jws::parse(&item.record, 4096).unwrap().unverified().unwrap();
+                events.push(record.event);
+            }
+        }
+        events
+    }
+
+    fn loss(records: u64, why: Why) -> Event {
+        Event::Loss { records, spans: 0, points: 0, why }
     }
 
     #[tokio::test]
     async fn what_was_accepted_and_could_not_be_sealed_is_on_record() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut sealer = sealer(folder.path()).await;
+        let mut sealer = sealer(Full::Block, 3 << 20).await;
         for (text, records) in
             [("good one", 1), ("fails it", 2), ("panics !", 3), ("good two", 4), ("fails it", 5)]
         {
-            let text = Zeroizing::new(text.as_bytes().to_vec());
-            let counts = Counts { records, ..Counts::default() };
-            sealer.intake.push(Lines { text, counts, times: None }).unwrap();
+            push(&sealer.intake, text.as_bytes(), records);
         }
         sealer.intake.close();
         assert_eq!(sealer.segments().await, Ok(()));
-        let loss = |records| Event::Loss { records, spans: 0, points: 0, why: Why::Sealing };
-        let events = events(&sealer, folder.path());
+        let events = events(&sealer).await;
         assert!(matches!(events[0], Event::Segment { records: 1, .. }));
-        assert!(events[1] == loss(2) && events[2] == loss(3));
+        assert!(events[1] == loss(2, Why::Sealing) && events[2] == loss(3, Why::Sealing));
         assert!(matches!(events[3], Event::Segment { records: 4, .. }));
-        assert!(events[4] == loss(5) && events.len() == 5);
+        assert!(events[4] == loss(5, Why::Sealing) && events.len() == 5);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_quiet_sealer_shows_that_it_works() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut sealer = sealer(folder.path()).await;
+        let mut sealer = sealer(Full::Block, 3 << 20).await;
         let intake = sealer.intake.clone();
         let quiet = sealer.heartbeat * 5 / 2;
         let later = async {
             tokio::time::sleep(quiet).await;
-            let text = Zeroizing::new(b"one".to_vec());
-            let counts = Counts { records: 1, ..Counts::default() };
-            intake.push(Lines { text, counts, times: None }).unwrap();
-            tokio::time::sleep(sealer_wait()).await;
+            push(&intake, b"one", 1);
+            // longer than a batch waits, shorter than a heartbeat
+            tokio::time::sleep(Duration::from_secs(2)).await;
             intake.close();
         };
         let (outcome, ()) = tokio::join!(sealer.segments(), later);
         assert_eq!(outcome, Ok(()));
-        let events = events(&sealer, folder.path());
+        let events = events(&sealer).await;
         assert!(events[..2] == [Event::Heartbeat, Event::Heartbeat]);
         assert!(matches!(events[2], Event::Segment { .. }) && events.len() == 3);
     }
 
-    /// Longer than a batch waits, shorter than a heartbeat.
-    fn sealer_wait() -> Duration {
-        Duration::from_secs(2)
+    /// What cannot be compressed.
+    fn noise() -> Vec<u8> {
+        let mut state = 0x9E37_79B9_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[0]
+        };
+        (0..600_000).map(|_| next()).collect()
     }
 
-    /// What was signed, in order.
-    fn events(sealer: &Sealer, folder: &std::path::Path) -> Vec<Event> {
-        let read = |seq: u32| {
-            let name = format!("{}-{seq:08}.jws", sealer.signer.boot());
-            let compact = std::fs::read_to_string(folder.join(name)).ok()?;
-            let record: Record = Jws::parse(&compact, 4096).unwrap().unverified().unwrap();
-            Some(record.event)
+    #[tokio::test]
+    async fn what_finds_no_room_is_dropped_and_on_record_where_that_is_the_rule() {
+        // one segment fits into the spool, and no other beside it
+        let mut sealer = sealer(Full::Drop, 3 << 20).await;
+        for records in 1..=4 {
+            push(&sealer.intake, &noise(), records);
+        }
+        sealer.intake.close();
+        sealer.segments().await.unwrap();
+        let events = events(&sealer).await;
+        assert!(matches!(events[0], Event::Segment { records: 1, .. }));
+        assert!(events[1..] == [2, 3, 4].map(|records| loss(records, Why::SpoolFull)));
+    }
+
+    /// A sink may be down for days: what is signed meanwhile has no room without end.
+    #[tokio::test(start_paused = true)]
+    async fn without_any_room_losses_wait_for_their_record_and_nothing_is_signed() {
+        let mut sealer = sealer(Full::Drop, (1 << 20) + 1).await;
+        for records in 1..=4 {
+            push(&sealer.intake, b"too much", records);
+        }
+        let intake = sealer.intake.clone();
+        let days = async {
+            tokio::time::sleep(Duration::from_secs(3 * 86_400)).await;
+            intake.close();
         };
-        (0..).map_while(read).collect()
+        let (outcome, ()) = tokio::join!(sealer.segments(), days);
+        outcome.unwrap();
+        assert_eq!(sealer.storing.spool.waiting(), 0);
+        // the end has room of its own
+        sealer.losses().await.unwrap();
+        assert!(events(&sealer).await == [loss(10, Why::SpoolFull)]);
     }
 }

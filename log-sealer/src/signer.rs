@@ -2,7 +2,7 @@
 //!
 //! The key is made here, never leaves, and is gone with the process. Records are compact JWS (RFC 7515) with
 //! ES256; their form is [`attestation::log_record`]'s. A record is part of the chain as soon as it is signed:
-//! whoever has one signed must bring it to the sink before the next.
+//! whoever has one signed must bring it to the spool before the next.
 
 use attestation::Binding;
 use attestation::crypto::sha256;
@@ -27,7 +27,7 @@ pub(crate) enum SignerError {
     Sign,
 }
 
-/// A record, ready for the sink.
+/// A record, ready for the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signed {
     /// Its number in the boot.

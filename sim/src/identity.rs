@@ -14,6 +14,8 @@ use crate::seed::Seed;
 pub const VAULT_RESOURCE: &str = "https://vault.azure.net";
 /// The resource of Managed HSM.
 pub const MANAGED_HSM_RESOURCE: &str = "https://managedhsm.azure.net";
+/// The resource of Azure Storage.
+pub const STORAGE_RESOURCE: &str = "https://storage.azure.com";
 
 /// Seconds that a token lives.
 pub const TOKEN_LIFE: u64 = 86_400;

@@ -18,6 +18,7 @@
 //! | Microsoft Entra, a cluster's assertions | [`entra`] | | HTTPS |
 //! | Microsoft Azure Attestation | [`maa`] | `sim-maa` | HTTPS |
 //! | Key Vault, Managed HSM | [`vault`] | `sim-vault` | HTTPS |
+//! | Blob Storage | [`blob`] | `sim-blob` | HTTPS |
 //! | the model upstream | [`model`] | `sim-model` | HTTP, server-sent events |
 //! | the holder of a network namespace | | `sim-pause` | nothing |
 //!
@@ -80,6 +81,7 @@
 //!   the JWS, and that **Key Vault rewrites a release policy** into its own member order, so that
 //!   the bytes that come back are not the bytes that went in. Managed HSM keeps them. A slash at
 //!   the end of an authority makes no difference.
+//! * Append blobs have their position condition, their limit of blocks, and no content but what was appended.
 //! * A Key Vault holds no `oct` keys, and exportable keys need an HSM type and a policy.
 //!
 //! # What is not simulated
@@ -92,6 +94,7 @@
 //! * Vault: everything but create, import, read, update and release of keys; soft delete, key
 //!   rotation, network rules, and validity dates of keys. Which text accompanies a refusal is
 //!   known for some refusals only.
+//! * Storage: everything but append blobs; leases, ETags, signatures, tiers, snapshots, pages of lists.
 //! * Identity: the workload identity flow of `login.microsoftonline.com`, and Entra's own
 //!   metadata; the vault knows the provider's key from the seed.
 //! * Microsoft's endorsements carry an RFC 3161 timestamp, ours do not. The form with CWT claims
@@ -110,6 +113,7 @@
 //! `GET /_sim/requests`. None of it asks for credentials: bind simulators on loopback or in a
 //! test network.
 
+pub mod blob;
 pub mod cli;
 pub mod clock;
 pub mod device;

@@ -115,7 +115,9 @@ fn refusal(form: Form, why: Refused) -> Answer {
         Refused::Malformed | Refused::TooDeep(_) => StatusCode::BAD_REQUEST,
         Refused::TooMuch => StatusCode::PAYLOAD_TOO_LARGE,
         Refused::Full | Refused::Slow | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        Refused::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        // neither is sent again (OTLP specification, "Failures")
+        Refused::Dropped => StatusCode::INSUFFICIENT_STORAGE,
+        Refused::Unsealed | Refused::Failed => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let retry = error::retry(why);
     let mut answer = match form {

@@ -126,7 +126,7 @@ impl Exports {
         };
         let done = tokio::task::spawn_blocking(work).await.map_err(|_| Refused::Failed)?;
         let (lines, clear) = done?;
-        self.intake.push(lines)?;
+        self.intake.push(lines)?.wait().await?;
         // only now: what is refused is sent again
         let metrics = clear.map(Clear::into_metrics).unwrap_or_default();
         for forward in &self.forward {

@@ -1,15 +1,13 @@
 //! A folder: `<boot>-<seq>.age` for a segment and `<boot>-<seq>.jws` for its record, seq in eight digits.
 //!
-//! The folder lies on storage that others control. A file appears under its name whole or not at all, and the
-//! segment before its record: a record without its segment means that somebody took it away. Files are made
-//! anew, never opened, so that a link that waits under their name leads nowhere.
+//! The segment comes before its record: a record without its segment means that somebody took it away.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Sealed, SinkError, blocking, failed};
+use super::{SinkError, blocking};
+use crate::sealed::Sealed;
+use crate::whole_file;
 
 pub(crate) struct Folder(PathBuf);
 
@@ -25,42 +23,16 @@ impl Folder {
 }
 
 fn put(folder: &Path, sealed: &Sealed) -> Result<(), SinkError> {
-    let name = format!("{}-{:08}", sealed.boot, sealed.seq);
+    let name = sealed.name();
     if let Some(segment) = &sealed.segment {
-        write(folder, &format!("{name}.age"), segment)?;
+        whole_file::write(folder, &format!("{name}.age"), &[segment])?;
     }
-    write(folder, &format!("{name}.jws"), sealed.record.as_bytes())
-}
-
-/// Writes a file under another name, makes it durable, renames it, makes that durable.
-fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), SinkError> {
-    let temporary = folder.join(format!("{name}.partial"));
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(failed("removing the rest of an earlier try")(error));
-        }
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary)
-        .map_err(failed("creating a file in the log folder"))?;
-    file.write_all(content).map_err(failed("writing to the log folder"))?;
-    file.sync_all().map_err(failed("syncing a file in the log folder"))?;
-    fs::rename(&temporary, folder.join(name)).map_err(failed("renaming in the log folder"))?;
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // some network file systems know no sync of a folder
-        Err(error) if error.kind() != ErrorKind::InvalidInput => {
-            Err(failed("syncing the log folder")(error))
-        }
-        _ => Ok(()),
-    }
+    Ok(whole_file::write(folder, &format!("{name}.jws"), &[sealed.record.as_bytes()])?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs;
 
     use super::*;
 
@@ -99,28 +71,5 @@ mod tests {
         put(folder.path(), &sealed(Some("age"))).unwrap();
         put(folder.path(), &sealed(Some("age"))).unwrap();
         assert_eq!(names(folder.path()).len(), 2);
-    }
-
-    #[test]
-    fn a_link_that_waits_under_a_name_leads_nowhere() {
-        let folder = tempfile::tempdir().unwrap();
-        let outside = tempfile::NamedTempFile::new().unwrap();
-        fs::write(outside.path(), "precious").unwrap();
-        for name in ["age", "age.partial", "jws", "jws.partial"] {
-            let link = folder.path().join(format!("{BOOT}-00000007.{name}"));
-            symlink(outside.path(), link).unwrap();
-        }
-        put(folder.path(), &sealed(Some("age"))).unwrap();
-        assert_eq!(fs::read(outside.path()).unwrap(), b"precious");
-        let record = fs::symlink_metadata(folder.path().join(format!("{BOOT}-00000007.jws")));
-        assert!(record.unwrap().is_file());
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_an_error_and_is_not_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = folder.path().join("missing");
-        assert!(matches!(put(&missing, &sealed(None)), Err(SinkError::Io { .. })));
-        assert!(!missing.exists());
     }
 }

@@ -1,15 +1,12 @@
-//! Standard output, for platforms that capture it: one JSON object a line,
-//! `{"record":"<JWS>","segment":"<base64>"}`, `segment` null where a record has none. Lifecycle names stand
-//! between them as plain lines; no line of theirs begins with a brace.
+//! Standard output, for platforms that capture it: one JSON object a line. Lifecycle names stand between them as
+//! plain lines; no line of theirs begins with a brace.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
-
-use super::{Sealed, SinkError, blocking, failed};
+use super::{SinkError, blocking};
+use crate::sealed::Sealed;
+use crate::whole_file::failed;
 
 /// The output, and whether the last line on it may have been cut off.
 #[derive(Clone, Default)]
@@ -17,19 +14,14 @@ pub(crate) struct Stdout {
     torn: Arc<Mutex<bool>>,
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    record: &'a str,
-    segment: Option<String>,
-}
-
 impl Stdout {
     pub(super) async fn put(&self, sealed: &Arc<Sealed>) -> Result<(), SinkError> {
         let (stdout, sealed) = (self.clone(), sealed.clone());
         blocking(move || {
-            let line = line(&sealed).map_err(failed("encoding a line"))?;
+            let line = sealed.line();
             // the lock keeps lifecycle lines out of this one
-            stdout.write(&mut io::stdout().lock(), &line).map_err(failed("writing to stdout"))
+            let written = stdout.write(&mut io::stdout().lock(), &line);
+            Ok(written.map_err(failed("writing to stdout"))?)
         })
         .await
     }
@@ -48,30 +40,11 @@ impl Stdout {
     }
 }
 
-fn line(sealed: &Sealed) -> io::Result<Vec<u8>> {
-    let segment = sealed.segment.as_ref().map(|segment| STANDARD.encode(segment));
-    let mut line = serde_json::to_vec(&Line { record: &sealed.record, segment })?;
-    line.push(b'\n');
-    Ok(line)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
 
     use super::*;
-
-    fn sealed(segment: Option<Vec<u8>>) -> Sealed {
-        Sealed { boot: String::new(), seq: 0, record: "a.b.c".to_owned(), segment }
-    }
-
-    #[test]
-    fn a_record_is_one_line() {
-        let with = line(&sealed(Some(vec![0xfb, 0xff]))).unwrap();
-        assert_eq!(with, b"{\"record\":\"a.b.c\",\"segment\":\"+/8=\"}\n");
-        let without = line(&sealed(None)).unwrap();
-        assert_eq!(without, b"{\"record\":\"a.b.c\",\"segment\":null}\n");
-    }
 
     /// Takes a few bytes, then fails once.
     struct Breaks {

@@ -2,11 +2,15 @@
 
 // `cfg(test)` marks helpers outside of test functions as tests, where a failed `unwrap` is a failed test
 #[cfg(test)]
+mod blob;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod outward;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
@@ -15,5 +19,7 @@ mod process;
 mod reader;
 #[cfg(test)]
 mod seal;
+#[cfg(test)]
+mod spool;
 #[cfg(test)]
 mod tools;

@@ -1,8 +1,6 @@
 //! The process itself: its stdout, its own logs, its signals.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
+use std::process::Command;
 
 use age::x25519::Identity;
 use attestation::crypto::sha256;
@@ -14,75 +12,10 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::Value;
 
 use crate::common::otlp::{export, long, request, say};
-use crate::common::sidecar::Sidecar;
+use crate::common::running::{Ended, Running};
 use crate::common::{Place, eventually, head, reader};
 
 const CANARY: &str = "canary-30c1d9e2-never-in-clear";
-
-/// The binary, running; ended when dropped.
-struct Running {
-    child: Child,
-    sidecar: Sidecar,
-    /// Read all the time: a full pipe would hold the sink up.
-    stdout: JoinHandle<Vec<String>>,
-    stderr: JoinHandle<Vec<String>>,
-}
-
-/// How it ended.
-struct Ended {
-    status: ExitStatus,
-    stdout: Vec<String>,
-    stderr: Vec<String>,
-}
-
-impl Running {
-    /// Starts it with its own logs going to itself.
-    async fn start(place: &Place, changes: &[(&str, &str)]) -> Self {
-        let sidecar = Sidecar::start(&place.socket("attest.sock")).await;
-        let own = place.socket("log.sock");
-        let changes = [&[("LOG_SEALER", own.as_str()), ("LOG_LEVEL", "debug")], changes].concat();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_log-sealer"))
-            .env_clear()
-            .envs(place.environment(&changes))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = lines(child.stdout.take().unwrap());
-        let stderr = lines(child.stderr.take().unwrap());
-        Self { child, sidecar, stdout, stderr }
-    }
-
-    /// Sends SIGTERM and waits.
-    fn terminate(mut self) -> Ended {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let status = self.child.wait().unwrap();
-        let take = |lines: &mut JoinHandle<_>| {
-            std::mem::replace(lines, std::thread::spawn(Vec::new)).join().unwrap()
-        };
-        Ended { status, stdout: take(&mut self.stdout), stderr: take(&mut self.stderr) }
-    }
-
-    /// The most memory that it had at once so far, in KiB.
-    fn peak(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-}
-
-fn lines(pipe: impl Read + Send + 'static) -> JoinHandle<Vec<String>> {
-    std::thread::spawn(|| BufReader::new(pipe).lines().map(Result::unwrap).collect())
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_own_events_are_sealed_too_and_cause_no_others() {

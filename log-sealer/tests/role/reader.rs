@@ -25,13 +25,13 @@ use crate::common::{Place, Sealer};
 const NOW: u64 = 1_780_000_000;
 
 /// A container group on a simulated machine.
-struct Group {
-    attester: Attester,
+pub(crate) struct Group {
+    pub(crate) attester: Attester,
     anchors: Anchors,
     policy: Policy,
 }
 
-fn group() -> Group {
+pub(crate) fn group() -> Group {
     let seed = Seed::default();
     let state = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/sim-state");
     let keys = KeyRing::new(seed.clone(), Some(state));
@@ -78,7 +78,11 @@ async fn sealed(group: &Group) -> Place {
     sealer.stop().await
 }
 
-fn read(source: &Source, place: &Place, group: &Group) -> Result<(Report, String), OpenError> {
+pub(crate) fn read(
+    source: &Source,
+    place: &Place,
+    group: &Group,
+) -> Result<(Report, String), OpenError> {
     let identities = Identities::from_text(place.reader.to_string().expose_secret()).unwrap();
     let Group { anchors, policy, .. } = group;
     let reader = Reader { identities: &identities, anchors, policy, at: NOW };

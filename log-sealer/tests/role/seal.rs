@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::common::http::{Http, JSON};
 use crate::common::otlp::{export, long, record, request, say};
-use crate::common::{Sealer, reader};
+use crate::common::{Place, Sealer, reader};
 use age::x25519::Identity;
 use attestation::encoding::to_b64u;
 use attestation::log_record::Event;
@@ -115,7 +115,7 @@ async fn a_crash_leaves_a_chain_without_its_end() {
 async fn every_reader_of_the_list_can_read_and_the_records_name_the_list() {
     let second = Identity::generate();
     let sealer = {
-        let place = crate::common::Place::new();
+        let place = Place::new();
         let list = format!("{}, {}", place.reader.to_public(), second.to_public());
         drop(place);
         Sealer::start(&[("LOG_RECIPIENTS", &list)]).await
@@ -128,7 +128,12 @@ async fn every_reader_of_the_list_can_read_and_the_records_name_the_list() {
 
 #[tokio::test]
 async fn no_byte_of_a_record_is_in_any_file() {
-    let sealer = Sealer::start(&[("LOG_SEGMENT_BYTES", "4096")]).await;
+    let place = Place::new();
+    let spool = place.spool().display().to_string();
+    let changes = [("LOG_SEGMENT_BYTES", "4096"), ("LOG_SPOOL", &spool)];
+    let sealer = Sealer::start_at(place, &changes).await;
+    sealer.sidecar.give_evidence();
+    sealer.ready().await;
     for part in 0..8 {
         let mut said = record(&format!("{CANARY} {part} {}", "y".repeat(1000)));
         said.severity_text = CANARY.to_owned();
@@ -162,6 +167,7 @@ async fn no_byte_of_a_record_is_in_any_file() {
     let boots = reader::read(&place.folder(), &place.reader);
     assert_eq!(boots[0].records(CANARY).count(), 8, "it was logged");
     assert!(files(place.path()) > 4);
+    assert!(files(&place.spool()) > 2);
 }
 
 /// Looks for the canary in every name and every file below, and counts the files.

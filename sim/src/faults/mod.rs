@@ -208,6 +208,28 @@ pub enum VaultFault {
     ReplayPrevious,
 }
 
+/// Blob Storage; concerns Append Block only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum BlobFault {
+    /// 503 with `Retry-After`.
+    ServerBusy {
+        /// Seconds.
+        #[serde(default = "default_retry_after")]
+        retry_after: u32,
+    },
+    /// 500.
+    ServerError,
+    /// 403 whatever the caller.
+    Forbidden,
+    /// Answers nothing until the fault is cleared.
+    Stall,
+    /// Appends, and breaks the connection in the middle of the answer.
+    LostAnswer,
+    /// 412 whatever the position.
+    WrongPosition,
+}
+
 /// The model server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]

@@ -14,7 +14,9 @@ use super::{Imds, bad_request, error};
 use crate::clock;
 use crate::faults::IdentityFault;
 use crate::http::answer;
-use crate::identity::{Identity, MANAGED_HSM_RESOURCE, TOKEN_LIFE, VAULT_RESOURCE};
+use crate::identity::{
+    Identity, MANAGED_HSM_RESOURCE, STORAGE_RESOURCE, TOKEN_LIFE, VAULT_RESOURCE,
+};
 
 const API_VERSION: &str = "2018-02-01";
 /// The audience of the fault: a real resource, and the wrong one.
@@ -83,7 +85,7 @@ fn requested<'a>(
         return Err("Missing or unsupported api-version");
     }
     let resource = query.get("resource").ok_or("Missing resource")?.trim_end_matches('/');
-    if ![VAULT_RESOURCE, MANAGED_HSM_RESOURCE].contains(&resource) {
+    if ![VAULT_RESOURCE, MANAGED_HSM_RESOURCE, STORAGE_RESOURCE].contains(&resource) {
         return Err("The resource principal was not found");
     }
     let identity = match query.get("client_id") {

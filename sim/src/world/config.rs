@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::blob;
 use crate::model::ModelConfig;
 use crate::report::Report;
 use crate::security_context::DEFAULT_POLICY;
@@ -38,6 +39,8 @@ pub struct WorldConfig {
     pub vault: Option<VaultServerConfig>,
     /// The Managed HSM.
     pub managed_hsm: Option<VaultServerConfig>,
+    /// Blob Storage, where every identity of every group may write.
+    pub blob: Option<BlobServerConfig>,
     /// The model server.
     pub model: Option<ModelServerConfig>,
     /// The key distribution service on a listener of its own; it also answers beside every
@@ -73,6 +76,7 @@ impl WorldConfig {
             entra: None,
             vault: None,
             managed_hsm: None,
+            blob: None,
             model: None,
             kds: None,
             revoked: Vec::new(),
@@ -131,6 +135,27 @@ impl VaultServerConfig {
     #[must_use]
     pub fn new(service: Service) -> Self {
         Self { https: HttpsConfig::default(), service, keys: Vec::new(), access: None }
+    }
+}
+
+/// A storage account.
+#[derive(Debug, Clone)]
+pub struct BlobServerConfig {
+    /// Where, and under which name.
+    pub https: HttpsConfig,
+    /// Its one container.
+    pub container: String,
+    /// The most blocks of one blob.
+    pub max_blocks: usize,
+}
+
+impl Default for BlobServerConfig {
+    fn default() -> Self {
+        Self {
+            https: HttpsConfig::default(),
+            container: "logs".to_owned(),
+            max_blocks: blob::MAX_BLOCKS,
+        }
     }
 }
 

@@ -17,21 +17,22 @@ use std::sync::Arc;
 use futures_util::future::{join, join_all};
 
 pub use config::{
-    ANY_PORT, GroupConfig, HttpsConfig, ModelServerConfig, VaultServerConfig, WorldConfig,
-    aci_release_policy,
+    ANY_PORT, BlobServerConfig, GroupConfig, HttpsConfig, ModelServerConfig, VaultServerConfig,
+    WorldConfig, aci_release_policy,
 };
 pub use foundation::{
     AMD_CHAIN, AMD_ROOT, ANCHORS, Foundation, HOST_DATA, TLS_CA, UVM_DID, https_url,
 };
 pub use group::Group;
 
+use crate::blob::{self, BlobConfig};
 use crate::clock;
 use crate::device::DeviceError;
 use crate::entra::{self, Cluster, EntraConfig};
-use crate::faults::{IdentityFault, KdsFault, MaaFault, ModelFault, Switch, VaultFault};
+use crate::faults::{BlobFault, IdentityFault, KdsFault, MaaFault, ModelFault, Switch, VaultFault};
 use crate::http::serve::{self, Server};
 use crate::http::tls::{self, TlsError};
-use crate::identity::Identity;
+use crate::identity::{Identity, STORAGE_RESOURCE};
 use crate::jose::JoseError;
 use crate::kds::{self, Kds, KdsCalls, KdsFaults};
 use crate::maa::{self, MaaConfig};
@@ -123,6 +124,15 @@ pub struct RunningEntra {
     pub calls: Tally,
 }
 
+/// A running storage account.
+#[derive(Debug)]
+pub struct RunningBlob {
+    /// Its URL, and its switch.
+    pub running: Running<BlobFault>,
+    /// How many blocks came, those that it refused or hid included.
+    pub appends: Tally,
+}
+
 /// A running world.
 #[derive(Debug)]
 pub struct World {
@@ -132,6 +142,7 @@ pub struct World {
     entra: Option<RunningEntra>,
     vault: Option<Running<VaultFault>>,
     managed_hsm: Option<Running<VaultFault>>,
+    blob: Option<RunningBlob>,
     model: Option<Running<ModelFault>>,
     kds: Option<Running<KdsFault>>,
     key_distribution: Arc<Kds>,
@@ -172,6 +183,7 @@ impl World {
         let vault = vault.await?;
         let hsm = vault_server(&config.managed_hsm, &config, &foundation, &values, maa.as_ref());
         let managed_hsm = hsm.await?;
+        let blob = blob_server(config.blob.as_ref(), &foundation, &groups).await?;
         let (model, records) = model_server(config.model).await?;
         Ok(Self {
             folder: config.folder,
@@ -180,6 +192,7 @@ impl World {
             entra,
             vault,
             managed_hsm,
+            blob,
             model,
             kds: kds_server,
             key_distribution: kds,
@@ -223,6 +236,12 @@ impl World {
     #[must_use]
     pub fn managed_hsm(&self) -> Option<&Running<VaultFault>> {
         self.managed_hsm.as_ref()
+    }
+
+    /// The storage account.
+    #[must_use]
+    pub fn blob(&self) -> Option<&RunningBlob> {
+        self.blob.as_ref()
     }
 
     /// The model server.
@@ -271,6 +290,15 @@ impl World {
         self.foundation.provider.issue(&identity, service.resource(), clock::now())
     }
 
+    /// An access token for storage, for a reader's tools.
+    ///
+    /// # Errors
+    /// [`JoseError`] when it cannot be signed.
+    pub fn storage_token(&self, identity: &str) -> Result<String, JoseError> {
+        let identity = Identity::derive(self.foundation.keys.seed(), identity);
+        self.foundation.provider.issue(&identity, STORAGE_RESOURCE, clock::now())
+    }
+
     /// Ends everything and waits until the last connection is gone.
     pub async fn stop(self) {
         let servers = [
@@ -278,6 +306,7 @@ impl World {
             self.entra.map(|entra| entra.running.server),
             self.vault.map(|running| running.server),
             self.managed_hsm.map(|running| running.server),
+            self.blob.map(|blob| blob.running.server),
             self.model.map(|running| running.server),
             self.kds.map(|running| running.server),
         ];
@@ -371,6 +400,26 @@ async fn entra_server(
         }))
     });
     Ok(Some(RunningEntra { running: running.await?, cluster, calls }))
+}
+
+async fn blob_server(
+    config: Option<&BlobServerConfig>,
+    foundation: &Foundation,
+    groups: &[Group],
+) -> Result<Option<RunningBlob>, StartError> {
+    let Some(config) = config else { return Ok(None) };
+    let (faults, appends) = (Switch::default(), Tally::default());
+    let identities = groups.iter().flat_map(Group::identities);
+    let app = blob::router(BlobConfig {
+        provider: foundation.provider().clone(),
+        contributors: identities.map(|identity| identity.object_id.clone()).collect(),
+        containers: BTreeSet::from([config.container.clone()]),
+        max_blocks: config.max_blocks,
+        faults: faults.clone(),
+        appends: appends.clone(),
+    });
+    let running = start_https(foundation, &config.https, faults, |_| Ok(app)).await?;
+    Ok(Some(RunningBlob { running, appends }))
 }
 
 async fn vault_server(

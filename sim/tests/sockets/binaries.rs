@@ -119,6 +119,11 @@ fn the_vault_takes_its_keys_from_a_file() {
 }
 
 #[test]
+fn the_storage_account_lives_and_dies() {
+    lives(env!("CARGO_BIN_EXE_sim-blob"), &["--container", "logs"], true);
+}
+
+#[test]
 fn the_device_lives_and_writes_its_context() {
     let folder = tempfile::tempdir().unwrap();
     let (socket, context) = (folder.path().join("sev.sock"), folder.path().join("context"));

@@ -9,6 +9,7 @@
 )]
 
 mod binaries;
+mod blob;
 mod device;
 mod entra;
 mod imds;

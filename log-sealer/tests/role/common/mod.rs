@@ -1,10 +1,12 @@
 //! What the tests share: a group of a fake `attest-sidecar` and a real `log-sealer` on Unix sockets, senders of
 //! log records, and a reader that is written from the format's description.
 
+pub(crate) mod endpoint;
 pub(crate) mod http;
 pub(crate) mod otlp;
 pub(crate) mod reader;
 pub(crate) mod receiver;
+pub(crate) mod running;
 pub(crate) mod sidecar;
 
 use std::path::{Path, PathBuf};
@@ -67,11 +69,17 @@ impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("log")).unwrap();
+        std::fs::create_dir(dir.path().join("spool")).unwrap();
         Self { dir, reader: x25519::Identity::generate() }
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
         self.dir.path().join("log")
+    }
+
+    /// A folder for `LOG_SPOOL`, which has to be set for it.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.dir.path().join("spool")
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -123,9 +131,17 @@ impl Sealer {
 
     /// Starts with a sidecar that has no evidence yet.
     pub(crate) async fn start_without_evidence(changes: &[(&str, &str)]) -> Self {
-        let place = Place::new();
-        let sidecar = Sidecar::start(&place.socket("attest.sock")).await;
-        let environment: Environment = place.environment(changes).into_iter().collect();
+        Self::start_at(Place::new(), changes).await
+    }
+
+    /// The same where others ran before.
+    pub(crate) async fn start_at(place: Place, changes: &[(&str, &str)]) -> Self {
+        // the sidecar of whoever ran before may still be closing its socket
+        let names = std::fs::read_dir(place.path()).unwrap().count();
+        let attest = place.socket(&format!("attest-{names}.sock"));
+        let sidecar = Sidecar::start(&attest).await;
+        let changes = [&[("ATTEST_SIDECAR", attest.as_str())], changes].concat();
+        let environment: Environment = place.environment(&changes).into_iter().collect();
         let (config, process) = Process::embedded::<LogSealer>(&environment).await.unwrap();
         let (identity, shutdown) = (process.identity.clone(), process.shutdown.clone());
         let task = tokio::spawn(LogSealer::serve(config, process));
