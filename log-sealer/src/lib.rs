@@ -44,6 +44,7 @@ mod signer;
 mod sink;
 mod weigh;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,6 +137,7 @@ impl Role for LogSealer {
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
             delivery,
+            lost: BTreeMap::new(),
         };
         let mut sealing = tokio::spawn(sealer.run());
         lifecycle!("listening");

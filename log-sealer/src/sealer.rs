@@ -1,6 +1,7 @@
 //! The life of a boot's log: evidence, first record, segments and what else is on record, last record.
 
-use std::error::Error as _;
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) struct Sealer {
     pub(crate) evidence: EvidenceSource,
     pub(crate) signer: Signer,
     pub(crate) delivery: Delivery,
+    /// Log records that are in no segment and not on record yet.
+    pub(crate) lost: BTreeMap<Why, u64>,
 }
 
 /// A batch could not be sealed.
@@ -83,7 +86,6 @@ impl Sealer {
 
     async fn segments(&mut self) -> Result<(), SignerError> {
         let mut pulse = Instant::now() + self.heartbeat;
-        let mut failing = false;
         loop {
             let next = tokio::select! {
                 biased;
@@ -93,41 +95,62 @@ impl Sealer {
             };
             match next {
                 Next::Readers(change) => self.change_readers(change).await?,
-                Next::Batch(Some(batch)) => self.segment(batch, &mut failing).await?,
-                Next::Batch(None) => return Ok(()),
+                Next::Batch(Some(batch)) => {
+                    if !self.segment(batch).await? {
+                        continue;
+                    }
+                }
+                Next::Batch(None) => return self.losses().await,
+                // what is lost shows as well that the sealer works
+                Next::Heartbeat if !self.lost.is_empty() => self.losses().await?,
                 Next::Heartbeat => self.record(Event::Heartbeat, None).await?,
             }
             pulse = Instant::now() + self.heartbeat;
         }
     }
 
-    /// A batch becomes a segment, or a loss. Of losses in a row the first is announced: an announcement is a log
-    /// record, and may itself be lost.
-    async fn segment(&mut self, batch: Batch, failing: &mut bool) -> Result<(), SignerError> {
+    /// A batch becomes a segment, or is lost. Says whether anything was signed.
+    async fn segment(&mut self, batch: Batch) -> Result<bool, SignerError> {
         let records = length(batch.records);
-        match seal(self.seal, batch, &self.recipients).await {
-            Ok(sealed) => {
-                *failing = false;
-                let event = Event::Segment {
-                    sha256: sha256(&sealed),
-                    bytes: length(sealed.len()),
-                    records,
-                    spans: 0,
-                    points: 0,
-                    first: None,
-                    last: None,
-                };
-                self.record(event, Some(sealed)).await
-            }
+        let sealed = match seal(self.seal, batch, &self.recipients).await {
+            Ok(sealed) => sealed,
             Err(error) => {
-                if !std::mem::replace(failing, true) {
-                    let cause = error.source().map(tracing::field::display);
-                    tracing::error!(error = %error, cause = cause, "log records are lost");
-                }
-                let loss = Event::Loss { records, spans: 0, points: 0, why: Why::Sealing };
-                self.record(loss, None).await
+                self.lose(records, Why::Sealing, &error);
+                return Ok(false);
             }
+        };
+        self.losses().await?;
+        let event = Event::Segment {
+            sha256: sha256(&sealed),
+            bytes: length(sealed.len()),
+            records,
+            spans: 0,
+            points: 0,
+            first: None,
+            last: None,
+        };
+        self.record(event, Some(sealed)).await?;
+        Ok(true)
+    }
+
+    /// Counts what was accepted and is in no segment. Of losses in a row the first is announced: an announcement is a
+    /// log record, and may itself be lost.
+    fn lose(&mut self, records: u64, why: Why, error: &dyn Error) {
+        if self.lost.is_empty() {
+            let cause = error.source().map(tracing::field::display);
+            tracing::error!(error = %error, cause = cause, "log records are lost");
         }
+        let lost = self.lost.entry(why).or_default();
+        *lost = lost.saturating_add(records);
+    }
+
+    /// Puts on record what was lost: before the next segment, and in place of a heartbeat, so that many losses are few
+    /// records.
+    async fn losses(&mut self) -> Result<(), SignerError> {
+        for (why, records) in std::mem::take(&mut self.lost) {
+            self.record(Event::Loss { records, spans: 0, points: 0, why }, None).await?;
+        }
+        Ok(())
     }
 
     /// What follows is sealed for these.
@@ -210,6 +233,7 @@ mod tests {
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
             delivery,
+            lost: BTreeMap::new(),
         }
     }
 
@@ -228,9 +252,9 @@ mod tests {
         let loss = |records| Event::Loss { records, spans: 0, points: 0, why: Why::Sealing };
         let events = events(&sealer, folder.path());
         assert!(matches!(events[0], Event::Segment { records: 1, .. }));
-        assert!(events[1] == loss(2) && events[2] == loss(3));
-        assert!(matches!(events[3], Event::Segment { records: 4, .. }));
-        assert!(events[4] == loss(5) && events.len() == 5);
+        assert!(events[1] == loss(5), "before what follows, in one record");
+        assert!(matches!(events[2], Event::Segment { records: 4, .. }));
+        assert!(events[3] == loss(5) && events.len() == 4, "none is left out at the end");
     }
 
     #[tokio::test(start_paused = true)]
@@ -241,6 +265,9 @@ mod tests {
         let quiet = sealer.heartbeat * 5 / 2;
         let later = async {
             tokio::time::sleep(quiet).await;
+            // what cannot be sealed is on record when the next heartbeat is due
+            intake.push(Lines { text: Zeroizing::new(b"fails".to_vec()), records: 7 }).unwrap();
+            tokio::time::sleep(quiet).await;
             intake.push(Lines { text: Zeroizing::new(b"one".to_vec()), records: 1 }).unwrap();
             tokio::time::sleep(sealer_wait()).await;
             intake.close();
@@ -248,8 +275,10 @@ mod tests {
         let (outcome, ()) = tokio::join!(sealer.segments(), later);
         assert_eq!(outcome, Ok(()));
         let events = events(&sealer, folder.path());
+        let loss = Event::Loss { records: 7, spans: 0, points: 0, why: Why::Sealing };
         assert!(events[..2] == [Event::Heartbeat, Event::Heartbeat]);
-        assert!(matches!(events[2], Event::Segment { .. }) && events.len() == 3);
+        assert!(events[2..5] == [loss, Event::Heartbeat, Event::Heartbeat]);
+        assert!(matches!(events[5], Event::Segment { .. }) && events.len() == 6);
     }
 
     /// Longer than a batch waits, shorter than a heartbeat.
