@@ -56,6 +56,7 @@ mod status;
 mod storing;
 mod whole_file;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +77,7 @@ use crate::metrics::forward::Forward;
 use crate::otlp::Exports;
 use crate::outage::Announced;
 use crate::readers_file::Changes;
-use crate::sealer::{Lost, Sealer};
+use crate::sealer::Sealer;
 use crate::signer::Signer;
 use crate::sink::{Address, Outside, Sink};
 use crate::spool::Spool;
@@ -181,7 +182,7 @@ impl Role for LogSealer {
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
             storing,
-            lost: Lost::default(),
+            lost: BTreeMap::new(),
         };
         let mut sealing = tokio::spawn(sealer.run());
         lifecycle!("listening");

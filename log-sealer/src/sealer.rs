@@ -1,5 +1,6 @@
 //! The life of a boot's log: evidence, first record, segments and what else is on record, last record.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,8 @@ pub(crate) struct Sealer {
     pub(crate) evidence: EvidenceSource,
     pub(crate) signer: Signer,
     pub(crate) storing: Storing,
-    pub(crate) lost: Lost,
+    /// What was accepted, is in no segment, and is not on record yet.
+    pub(crate) lost: BTreeMap<Why, Counts>,
 }
 
 /// A batch could not be sealed.
@@ -82,7 +84,6 @@ impl Sealer {
         lifecycle!("ready");
 
         self.segments().await?;
-        self.losses().await?;
         self.record(Event::Stop, None).await
     }
 
@@ -97,33 +98,40 @@ impl Sealer {
             };
             match next {
                 Next::Readers(change) => self.change_readers(change).await?,
-                Next::Batch(Some(batch)) => self.segment(batch).await?,
-                Next::Batch(None) => return Ok(()),
-                Next::Heartbeat => self.heartbeat().await?,
+                Next::Batch(Some(batch)) => {
+                    if !self.segment(batch).await? {
+                        continue;
+                    }
+                }
+                Next::Batch(None) => return self.losses().await,
+                // A spool without room gets none: its bound holds for a sink that is down for days, too.
+                Next::Heartbeat if !self.storing.spool.fits(0) => {}
+                // what is lost shows as well that the sealer works
+                Next::Heartbeat if !self.lost.is_empty() => self.losses().await?,
+                Next::Heartbeat => self.record(Event::Heartbeat, None).await?,
             }
             pulse = Instant::now() + self.heartbeat;
         }
     }
 
-    /// A batch becomes a segment, or a loss. Its senders hear which.
-    async fn segment(&mut self, mut batch: Batch) -> Result<(), SignerError> {
+    /// A batch becomes a segment, or is lost; its senders hear which. Says whether anything was signed.
+    async fn segment(&mut self, mut batch: Batch) -> Result<bool, SignerError> {
         let (counts, times) = (batch.counts, batch.times);
         let senders = std::mem::take(&mut batch.senders);
         let sealed = match seal(self.seal, batch, &self.recipients).await {
             Ok(sealed) => sealed,
             Err(error) => {
-                self.lost.add(Why::Sealing, counts, &error);
+                self.lose(counts, Why::Sealing, &error);
                 senders.tell(Err(Refused::Unsealed));
-                return self.losses_if_there_is_room().await;
+                return Ok(false);
             }
         };
         if !self.storing.admits(sealed.len()).await {
-            self.lost.add(Why::SpoolFull, counts, &Refused::Dropped);
+            self.lose(counts, Why::SpoolFull, &Refused::Dropped);
             senders.tell(Err(Refused::Dropped));
-            return self.losses_if_there_is_room().await;
+            return Ok(false);
         }
         self.losses().await?;
-        self.lost.announced = false;
         let (first, last) = times.unzip();
         let event = Event::Segment {
             sha256: sha256(&sealed),
@@ -136,26 +144,23 @@ impl Sealer {
         };
         self.record(event, Some(sealed)).await?;
         senders.tell(Ok(()));
-        Ok(())
+        Ok(true)
     }
 
-    /// Nothing else was signed for a while. A spool without room gets none: its bound holds for a sink that is down for
-    /// days, too.
-    async fn heartbeat(&mut self) -> Result<(), SignerError> {
-        if !self.storing.spool.fits(0) {
-            return Ok(());
+    /// Counts what was accepted and is in no segment. Of losses in a row the first is announced: an announcement is a
+    /// log record, and may itself be lost.
+    fn lose(&mut self, counts: Counts, why: Why, error: &dyn Error) {
+        if self.lost.is_empty() {
+            let cause = error.source().map(tracing::field::display);
+            tracing::error!(error = %error, cause = cause, "log records are lost");
         }
-        self.losses().await?;
-        self.record(Event::Heartbeat, None).await
+        *self.lost.entry(why).or_default() += counts;
     }
 
-    async fn losses_if_there_is_room(&mut self) -> Result<(), SignerError> {
-        if self.storing.spool.fits(0) { self.losses().await } else { Ok(()) }
-    }
-
-    /// Puts on record what was lost since the last such record.
+    /// Puts on record what was lost: before the next segment, in place of a heartbeat, and before the end, so that many
+    /// losses are few records.
     async fn losses(&mut self) -> Result<(), SignerError> {
-        for (why, counts) in self.lost.take() {
+        for (why, counts) in std::mem::take(&mut self.lost) {
             let Counts { records, spans, points } = counts;
             let [records, spans, points] = [records, spans, points].map(length);
             self.record(Event::Loss { records, spans, points, why }, None).await?;
@@ -174,36 +179,6 @@ impl Sealer {
         let signed = self.signer.sign(event, None)?;
         self.storing.store(self.signer.boot(), signed, segment).await;
         Ok(())
-    }
-}
-
-/// What was accepted and is in no segment, until it is on record.
-#[derive(Debug, Default)]
-pub(crate) struct Lost {
-    sealing: Counts,
-    spool_full: Counts,
-    /// Of losses in a row the first is announced: an announcement is a log record, and may itself be lost.
-    announced: bool,
-}
-
-impl Lost {
-    fn add(&mut self, why: Why, counts: Counts, error: &dyn Error) {
-        if !std::mem::replace(&mut self.announced, true) {
-            let cause = error.source().map(tracing::field::display);
-            tracing::error!(error = %error, cause = cause, "log records are lost");
-        }
-        match why {
-            Why::Sealing => self.sealing += counts,
-            Why::SpoolFull => self.spool_full += counts,
-        }
-    }
-
-    fn take(&mut self) -> impl Iterator<Item = (Why, Counts)> + use<> {
-        let all = [
-            (Why::Sealing, std::mem::take(&mut self.sealing)),
-            (Why::SpoolFull, std::mem::take(&mut self.spool_full)),
-        ];
-        all.into_iter().filter(|(_, counts)| counts.all() > 0)
     }
 }
 
@@ -283,7 +258,7 @@ mod tests {
             evidence: EvidenceSource::new(&config.attest_sidecar),
             signer,
             storing,
-            lost: Lost::default(),
+            lost: BTreeMap::new(),
         }
     }
 
@@ -323,9 +298,10 @@ mod tests {
         assert_eq!(sealer.segments().await, Ok(()));
         let events = events(&sealer).await;
         assert!(matches!(events[0], Event::Segment { records: 1, .. }));
-        assert!(events[1] == loss(2, Why::Sealing) && events[2] == loss(3, Why::Sealing));
-        assert!(matches!(events[3], Event::Segment { records: 4, .. }));
-        assert!(events[4] == loss(5, Why::Sealing) && events.len() == 5);
+        assert!(events[1] == loss(5, Why::Sealing), "before what follows, in one record");
+        assert!(matches!(events[2], Event::Segment { records: 4, .. }));
+        let last = loss(5, Why::Sealing);
+        assert!(events[3] == last && events.len() == 4, "none is left out at the end");
     }
 
     #[tokio::test(start_paused = true)]
@@ -334,6 +310,9 @@ mod tests {
         let intake = sealer.intake.clone();
         let quiet = sealer.heartbeat * 5 / 2;
         let later = async {
+            tokio::time::sleep(quiet).await;
+            // what cannot be sealed is on record when the next heartbeat is due
+            push(&intake, b"fails", 7);
             tokio::time::sleep(quiet).await;
             push(&intake, b"one", 1);
             // longer than a batch waits, shorter than a heartbeat
@@ -344,7 +323,8 @@ mod tests {
         assert_eq!(outcome, Ok(()));
         let events = events(&sealer).await;
         assert!(events[..2] == [Event::Heartbeat, Event::Heartbeat]);
-        assert!(matches!(events[2], Event::Segment { .. }) && events.len() == 3);
+        assert!(events[2..5] == [loss(7, Why::Sealing), Event::Heartbeat, Event::Heartbeat]);
+        assert!(matches!(events[5], Event::Segment { .. }) && events.len() == 6);
     }
 
     /// What cannot be compressed.
@@ -370,7 +350,7 @@ mod tests {
         sealer.segments().await.unwrap();
         let events = events(&sealer).await;
         assert!(matches!(events[0], Event::Segment { records: 1, .. }));
-        assert!(events[1..] == [2, 3, 4].map(|records| loss(records, Why::SpoolFull)));
+        assert!(events[1..] == [loss(9, Why::SpoolFull)]);
     }
 
     /// A sink may be down for days: what is signed meanwhile has no room without end.
@@ -387,9 +367,7 @@ mod tests {
         };
         let (outcome, ()) = tokio::join!(sealer.segments(), days);
         outcome.unwrap();
-        assert_eq!(sealer.storing.spool.waiting(), 0);
-        // the end has room of its own
-        sealer.losses().await.unwrap();
+        // the end alone has room of its own
         assert!(events(&sealer).await == [loss(10, Why::SpoolFull)]);
     }
 }

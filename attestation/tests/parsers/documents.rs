@@ -4,9 +4,10 @@ use std::hint::black_box;
 
 use attestation::bundle::Bundle;
 use attestation::certificate::Certificate;
+use attestation::encoding::to_b64u;
 use attestation::hcl::HclReport;
 use attestation::jws::Jws;
-use attestation::log_record::Chain;
+use attestation::log_record::{Chain, READERS_TYPE, Readers};
 use attestation::maa::Jwks;
 use attestation::product::Product;
 use attestation::report::{self, Report};
@@ -29,6 +30,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry { name: "jws", read: read_jws, seeds: tokens },
     Entry { name: "jwks", read: read_jwks, seeds: key_sets },
     Entry { name: "log-record", read: read_log_record, seeds: tokens },
+    Entry { name: "log-readers", read: read_log_readers, seeds: lists },
     Entry { name: "policy", read: read_policy, seeds: policies },
     Entry { name: "json", read: read_json, seeds: json_documents },
     Entry { name: "hcl", read: read_hcl, seeds: vtpm::hcl_reports },
@@ -187,6 +189,18 @@ fn key_sets() -> Vec<Vec<u8>> {
 
 fn read_log_record(bytes: &[u8]) {
     black_box(Chain::begin(text(bytes)).is_ok());
+}
+
+fn read_log_readers(bytes: &[u8]) {
+    let Ok(readers) = Readers::unverified(text(bytes)) else { return };
+    assert!(readers.check().is_ok());
+}
+
+fn lists() -> Vec<Vec<u8>> {
+    let header = format!(r#"{{"alg":"ES256","typ":"{READERS_TYPE}"}}"#);
+    let payload = r#"{"v":1,"group":"a","version":1,"recipients":["age1q","age1p"]}"#;
+    let parts = [header.as_bytes(), payload.as_bytes(), &[0; 64]].map(to_b64u);
+    vec![parts.join(".").into_bytes()]
 }
 
 fn read_policy(bytes: &[u8]) {

@@ -81,7 +81,6 @@ fn a_sound_log_is_accepted_and_any_other_is_not() {
     }
     assert_eq!(desk.on_log("open", &["--identity", &identity, "--format", "json"]), ACCEPTED);
     assert_eq!(desk.on_log("open", &["--identity", &identity, "--level", "error"]), ACCEPTED);
-    assert_eq!(desk.on_log("follow", &["--identity", &identity, "--until-stop"]), ACCEPTED);
     assert_eq!(desk.on_log("open", &["--identity", &identity, "--level", "loud"]), unusable());
     assert_eq!(desk.on_log("open", &[]), unusable(), "nobody can read without a key");
 

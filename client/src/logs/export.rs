@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
-use http::{Request, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -48,6 +48,9 @@ pub enum ExportError {
     /// Not the URL of a collector.
     #[error("must be https://host[:port][/path], or http:// on this machine")]
     Url,
+    /// No headers of HTTP.
+    #[error("line {0} is no header: write `name: value`")]
+    Header(usize),
     /// No certificates in PEM.
     #[error("holds no certificates in PEM")]
     Roots,
@@ -76,7 +79,7 @@ impl ExportError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Http(_) | Self::TimedOut | Self::Busy(..) => true,
-            Self::Url | Self::Roots | Self::Document | Self::Refused(_) => false,
+            Self::Url | Self::Header(_) | Self::Roots | Self::Document | Self::Refused(_) => false,
         }
     }
 }
@@ -106,6 +109,8 @@ struct Collector {
     port: u16,
     /// What stands before `/v1/logs`.
     base: String,
+    /// What every request carries, such as a credential.
+    headers: HeaderMap,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -123,6 +128,25 @@ impl Exporter {
             bytes: 0,
             exported: Exported::default(),
         })
+    }
+
+    /// Sends these headers as well: lines of `name: value`. A credential, say; values have no `Debug`.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::Header`]; the text is not repeated.
+    pub fn with_headers(mut self, text: &str) -> Result<Self, ExportError> {
+        for (line, number) in text.lines().zip(1..) {
+            let header = line.split_once(':').and_then(|(name, value)| {
+                let name: HeaderName = name.trim().parse().ok()?;
+                let mut value: HeaderValue = value.trim().parse().ok()?;
+                value.set_sensitive(true);
+                (name != HOST && name != CONTENT_LENGTH).then_some((name, value))
+            });
+            let (name, value) = header.ok_or(ExportError::Header(number))?;
+            self.collector.headers.insert(name, value);
+        }
+        Ok(self)
     }
 
     /// Takes a document; it may be sent later.
@@ -203,7 +227,7 @@ impl Collector {
         let authority =
             url.port().map_or_else(|| named.to_owned(), |port| format!("{named}:{port}"));
         let base = url.path().trim_end_matches('/').to_owned();
-        Ok(Self { authority, host, port, base, tls })
+        Ok(Self { authority, host, port, base, headers: HeaderMap::new(), tls })
     }
 
     /// Tries until the collector has it, and says how much of it it did not keep.
@@ -252,11 +276,12 @@ impl Collector {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(ExportError::Http)?;
-        let request = Request::post(format!("{}{path}", self.base))
+        let mut request = Request::post(format!("{}{path}", self.base))
             .header(HOST, &self.authority)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|_| ExportError::Url)?;
+        request.headers_mut().extend(self.headers.clone());
         let answered = async {
             let answer = sender.send_request(request).await.map_err(ExportError::Http)?;
             read(answer).await
@@ -372,7 +397,8 @@ mod tests {
     #[tokio::test]
     async fn documents_of_a_signal_are_put_together() {
         let (url, serving) = collector(&[TAKEN, TAKEN]);
-        let mut exporter = Exporter::new(&url, None).unwrap();
+        let exporter = Exporter::new(&url, None).unwrap();
+        let mut exporter = exporter.with_headers("Authorization: Bearer a:b\nx-team: c\n").unwrap();
         for document in ["{\"resourceLogs\":[{\"a\":1}]}", "{\"resourceLogs\":[{\"b\":2},{}]}"] {
             exporter.take(Signal::Logs, document).await.unwrap();
         }
@@ -382,6 +408,7 @@ mod tests {
         let requests = serving.join().unwrap();
         assert!(requests[0].starts_with("POST /base/v1/logs HTTP/1.1\r\n"), "{}", requests[0]);
         assert!(requests[0].contains("content-type: application/json\r\n"));
+        assert!(requests[0].contains("authorization: Bearer a:b\r\nx-team: c\r\n"));
         assert!(requests[0].ends_with("\r\n\r\n{\"resourceLogs\":[{\"a\":1},{\"b\":2},{}]}"));
         assert!(requests[1].starts_with("POST /base/v1/traces "));
     }
@@ -422,6 +449,13 @@ mod tests {
         }
         for bad in ["http://a.example", "ftp://a", "https://a@b", "https://a/?x", "a", ""] {
             assert!(matches!(Exporter::new(bad, None), Err(ExportError::Url)), "{bad}");
+        }
+        for (bad, line) in [("a: b\nsecret", 2), ("a b: c", 1), ("host: a", 1), ("", 0)] {
+            let outcome = Exporter::new("https://a.example", None).unwrap().with_headers(bad);
+            match outcome {
+                Ok(_) => assert_eq!(line, 0, "{bad}"),
+                Err(error) => assert_eq!(error.to_string().find(&line.to_string()), Some(5)),
+            }
         }
         assert!(matches!(
             Exporter::new("https://a.example", Some(b"none")),

@@ -8,6 +8,7 @@ use age::x25519;
 use attestation::log_record::{Event, RecordError};
 use attestation::policy::Hex;
 use attestation::{Anchors, Expect, Policy, Trust};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::testing::{Author, Group, NOW, Piece, Read, identities, read, read_as};
@@ -111,6 +112,53 @@ fn a_whole_log_is_read_whole() {
         "stopped in order",
         "OPEN END",
         "2 boots: nothing is wrong",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn what_stands_out_is_told_to_people_and_to_programs() {
+    let place = Place::new();
+    let mut author = Author::new(1, &place.reader);
+    author.start(&place.group);
+    author.time += 179;
+    author.add(Event::Heartbeat, None, None);
+    author.time += 180;
+    author.add(Event::Heartbeat, None, None);
+    author.lose(4);
+    author.seal(b"{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{}]}]}]}\n", 0);
+    author.add(Event::Stop, None, None);
+    author.write_to(place.folder.path());
+    let identities = identities(&place.reader);
+    let (anchors, policy) = (place.group.anchors(), place.group.policy());
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    let report = open(&place.source(), &reader, &mut |_| Ok(())).unwrap();
+
+    let said = "segment 4 holds 1 spans instead of 0";
+    let json = report.json();
+    let boot = &json["boots"][0];
+    assert_eq!((&json["sound"], &boot["stopped"]), (&false.into(), &true.into()));
+    assert_eq!(boot["problems"], json!([{"name": "count", "text": said}]));
+    assert_eq!(boot["lost"], json!({"records": 4, "spans": 0, "points": 0}));
+    assert_eq!((&boot["spans"], &boot["records"]), (&1.into(), &0.into()));
+    let moments = boot["timeline"].as_array().unwrap();
+    let kinds: Vec<&str> = moments.iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["start", "silence", "loss", "stop"]);
+    assert_eq!((&moments[1]["seq"], &moments[1]["seconds"]), (&2.into(), &181.into()));
+    assert_eq!(moments[0]["recipients"], json!([place.reader.to_public().to_string()]));
+    assert_eq!(moments[2]["why"], "sealing");
+
+    let mut text = Vec::new();
+    report.write(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    for part in [
+        "record 0: it began, sealed for age1",
+        "record 2: nothing was signed for 181 seconds",
+        "record 3: LOST 4 log records, 0 spans, 0 points (sealing)",
+        "record 5: it stopped",
+        "1 spans, 0 lost; 0 points, 0 lost",
+        said,
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -1,14 +1,20 @@
 //! What is sealed here is read there: `client`'s reader, with evidence from a simulated machine.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use age::secrecy::ExposeSecret as _;
+use age::x25519::Identity;
 use attestation::certificate::Certificate;
+use attestation::log_record::Readers;
 use attestation::policy::Hex;
 use attestation::{Anchors, Expect, Policy, danger};
-use client::logs::{End, Identities, OpenError, Problem, Reader, Report, Source, open};
+use client::logs::{
+    End, Identities, Log, OpenError, Problem, Reader, Report, Source, What, open, sign_readers,
+};
+use client::secrets::OperatorKey;
 use proto::attest::Evidence;
 use sim::machine::{Guest, Machine, default_measurement};
 use sim::pki::KeyRing;
@@ -106,6 +112,63 @@ async fn a_log_is_read_whole() {
         assert!(line.ends_with("test.attribute=\"its value\""), "{line}");
     }
     assert_eq!(lines.len(), 3);
+}
+
+/// A list that is there when a boot begins counts from the first segment on.
+#[tokio::test]
+async fn new_readers_come_by_the_operators_word_and_are_on_record() {
+    let group = group();
+    let (operator, _) = OperatorKey::generate().ok().unwrap();
+    let (host, _) = OperatorKey::generate().ok().unwrap();
+    let successor = Identity::generate();
+    let lists = tempfile::tempdir().unwrap();
+    let file = lists.path().join("readers.jws");
+    let list = |recipient: String, key: &OperatorKey| {
+        let group = "group".to_owned();
+        let readers = Readers { group, version: NonZeroU64::MIN, recipients: vec![recipient] };
+        std::fs::write(&file, sign_readers(&readers, key).unwrap() + "\n").unwrap();
+    };
+    let (path, signer) = (file.display().to_string(), operator.signer().to_text());
+    let changes = [
+        ("LOG_RECIPIENTS_FILE", path.as_str()),
+        ("LOG_RECIPIENTS_SIGNER", &signer),
+        ("LOG_RECIPIENTS_GROUP", "group"),
+        ("LOG_RECIPIENTS_MIN_VERSION", "1"),
+    ];
+    let sealed = async || {
+        let sealer = Sealer::start_without_evidence(&changes).await;
+        sealer.sidecar.attest_with(group.attester.clone());
+        sealer.ready().await;
+        say(&sealer.channel, "a", ["said".to_owned()]).await;
+        sealer.stop().await
+    };
+    let read = |place: &Place, reader: &Identity| {
+        let identities = Identities::from_text(reader.to_string().expose_secret()).unwrap();
+        let Group { anchors, policy, .. } = &group;
+        let reader = Reader { identities: &identities, anchors, policy, at: NOW };
+        let log = Log::new(&Source::Folder(place.folder()), &reader);
+        log.with_signer(Some(operator.signer())).finish(&mut |_| Ok(())).unwrap()
+    };
+
+    list(successor.to_public().to_string(), &operator);
+    let place = sealed().await;
+    let report = read(&place, &successor);
+    assert!(report.is_sound(), "{:?}", report.boots[0].problems);
+    assert_eq!(report.boots[0].records, 1);
+    let changed = report.boots[0].timeline.iter().any(|moment| {
+        matches!(&moment.what, What::Readers { version: 1, recipients }
+            if *recipients == [successor.to_public().to_string()])
+    });
+    assert!(changed);
+    let before = read(&place, &place.reader);
+    assert!(matches!(before.boots[0].problems.as_slice(), [Problem::NotAReader { .. }]));
+
+    // Somebody else's list changes nothing.
+    list(successor.to_public().to_string(), &host);
+    let place = sealed().await;
+    assert!(read(&place, &place.reader).is_sound());
+    let refused = read(&place, &successor);
+    assert!(matches!(refused.boots[0].problems.as_slice(), [Problem::NotAReader { .. }]));
 }
 
 #[tokio::test]

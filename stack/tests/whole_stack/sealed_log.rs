@@ -2,13 +2,18 @@
 
 use crate::support::{Running, pmc, start, text};
 
-/// Words of `pmc logs open` for this group's log.
-fn open(running: &Running, identity: &str) -> Vec<String> {
+/// Words of a command of `pmc logs` for this group's log.
+fn on_log(running: &Running, command: &str, more: &[&str]) -> Vec<String> {
     let log = running.stack.group.places().sealed_logs().display().to_string();
-    let mut words = vec!["logs".to_owned(), "open".to_owned(), log];
-    words.extend(["--identity".to_owned(), identity.to_owned()]);
+    let mut words = vec!["logs".to_owned(), command.to_owned(), log];
+    words.extend(more.iter().map(|word| (*word).to_owned()));
     words.extend(running.trusting());
     words
+}
+
+/// Words of `pmc logs open` for this group's log.
+fn open(running: &Running, identity: &str) -> Vec<String> {
+    on_log(running, "open", &["--identity", identity])
 }
 
 #[tokio::test]
@@ -26,9 +31,30 @@ async fn every_role_logs_into_it_and_its_reader_sees_who_sealed_it() {
     let secret = age::x25519::Identity::generate().to_string();
     std::fs::write(&stranger, age::secrecy::ExposeSecret::expose_secret(&secret)).unwrap();
     let as_stranger = open(&running, &stranger.display().to_string());
+    let exported = running.folder.path().join("exported").display().to_string();
+    let verify = on_log(&running, "verify", &["--json"]);
+    let export = on_log(&running, "export", &["--identity", &identity, "--out", &exported]);
+    let follow = on_log(&running, "follow", &["--identity", &identity, "--until-stop"]);
+    let following = tokio::spawn(async move { pmc(&follow).await });
 
     let Running { stack, folder, .. } = running;
     assert!(stack.stop().await.is_empty());
+
+    let followed = following.await.unwrap();
+    let shown = text(&followed);
+    assert_eq!(followed.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("stopped in order") && shown.contains("listening"), "{shown}");
+
+    // An auditor needs no key.
+    let verified = pmc(&verify).await;
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
+    let report: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!((&report["sound"], &report["boots"][0]["stopped"]), (&true.into(), &true.into()));
+
+    let outcome = pmc(&export).await;
+    assert_eq!(outcome.status.code(), Some(0), "{}", text(&outcome));
+    let lines = std::fs::read_to_string(&exported).unwrap();
+    assert!(lines.lines().all(|line| line.starts_with("{\"resourceLogs\":[")) && !lines.is_empty());
 
     let opened = pmc(&words).await;
     let shown = text(&opened);

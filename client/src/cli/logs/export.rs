@@ -9,12 +9,15 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use super::{Chosen, Identity, Subject};
-use crate::cli::{Failure, runtime, say};
+use crate::cli::{Failure, private_file, runtime, say};
 use crate::logs::{Document, Exporter, Filter};
 use crate::offline;
 
 /// The longest file of certificates that is read, in bytes.
 const MAX_ROOTS: usize = 1024 * 1024;
+
+/// The longest file of headers that is read, in bytes.
+const MAX_HEADERS: usize = 64 * 1024;
 
 /// Options of `pmc logs export`.
 #[derive(Debug, Args)]
@@ -31,6 +34,9 @@ pub(in crate::cli) struct Export {
     /// The collector's authorities (PEM) instead of the public web's.
     #[arg(long, value_name = "FILE", requires = "to")]
     to_roots: Option<PathBuf>,
+    /// Headers for the collector, a line each (`name: value`): a credential, say. Only its owner may be able to read it.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    to_headers: Option<PathBuf>,
     /// Write OTLP/JSON, a document a line, to this file, which must not be there yet. Only its owner can read it.
     #[arg(long, value_name = "FILE", conflicts_with = "to")]
     out: Option<PathBuf>,
@@ -69,8 +75,15 @@ impl Export {
             }
             None => None,
         };
-        let exporter = Exporter::new(url, roots.as_deref())
+        let mut exporter = Exporter::new(url, roots.as_deref())
             .map_err(|error| Failure::Unusable(format!("--to: {error}")))?;
+        if let Some(path) = &self.to_headers {
+            let text = private_file::read(path, MAX_HEADERS)?;
+            let text = std::str::from_utf8(&text).map_err(|error| Failure::unusable(&error))?;
+            exporter = exporter
+                .with_headers(text)
+                .map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))?;
+        }
         Ok(Place::Collector(runtime()?, Box::new(exporter)))
     }
 }
