@@ -29,5 +29,6 @@ mod rotation;
 mod sealed_log;
 mod secrets;
 mod support;
+mod telemetry;
 mod tls;
 mod token;
