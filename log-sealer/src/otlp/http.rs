@@ -1,11 +1,14 @@
 //! OTLP by HTTP (OTLP specification, "OTLP/HTTP"): `POST /v1/logs`, `/v1/traces` and `/v1/metrics`, as protobuf
 //! or JSON, compressed or not. Answers are written as the request was.
 
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
 use serde_json::json;
 use service::body::{self, BodyError};
@@ -20,6 +23,12 @@ use crate::error::{self, Refused};
 /// Where each signal goes.
 static PATHS: [(&str, Signal); 3] =
     [("/v1/logs", Signal::Logs), ("/v1/traces", Signal::Traces), ("/v1/metrics", Signal::Metrics)];
+
+/// The most of a message that is too long that is read all the same, in bytes, …
+const THROWN_AWAY: usize = 64 << 20;
+
+/// … and for how long.
+const LINGER: Duration = Duration::from_secs(3);
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -62,12 +71,29 @@ async fn accept<B: Body<Data = Bytes>>(
     body: B,
 ) -> Result<(), Refused> {
     let admitted = exports.admit().await;
-    let bytes = body::read(body, MESSAGE).await.map_err(|error| match error {
-        BodyError::TooLarge(_) => Refused::TooMuch,
-        BodyError::Broken(_) => Refused::Malformed,
-    })?;
+    let mut body = pin!(body);
+    let bytes = match body::read(body.as_mut(), MESSAGE).await {
+        Ok(bytes) => bytes,
+        Err(BodyError::TooLarge(_)) => {
+            drop(admitted);
+            let _ = timeout(LINGER, throw_away(body)).await;
+            return Err(Refused::TooMuch);
+        }
+        Err(BodyError::Broken(_)) => return Err(Refused::Malformed),
+    };
     let bytes = Zeroizing::new(Vec::from(bytes));
     exports.accept(admitted, signal, Message { bytes, form, gzip }).await
+}
+
+/// Reads what a sender is still writing. Without that it would find its connection broken, not the answer, and would
+/// send the same again.
+async fn throw_away<B: Body<Data = Bytes>>(mut body: Pin<&mut B>) {
+    let mut rest = THROWN_AWAY;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(left) = rest.checked_sub(length) else { return };
+        rest = left;
+    }
 }
 
 /// How the message is written; `None`: in a way that is not known here. Parameters such as `charset` say nothing

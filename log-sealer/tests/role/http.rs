@@ -176,6 +176,18 @@ async fn what_can_never_succeed_is_refused_for_good() {
 }
 
 #[tokio::test]
+async fn who_sends_too_much_hears_so_and_not_that_the_connection_broke() {
+    let sealer = Sealer::start(&[]).await;
+    let mut http = Http::connect(&sealer.place).await;
+    let long = vec![b' '; 20 << 20];
+    http.begin("POST /v1/logs", &[("content-type", JSON)], long.len()).await;
+    http.write(&long).await.unwrap();
+    assert_eq!(http.answer().await.status, 413);
+    assert_eq!(http.post("/v1/logs", JSON, b"{}").await.status, 200, "on the same connection");
+    sealer.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_not_spoken_here_is_said_so() {
     let sealer = Sealer::start(&[]).await;
     let json = ("content-type", JSON);

@@ -30,5 +30,6 @@ mod sealed_log;
 mod secrets;
 mod state;
 mod support;
+mod telemetry;
 mod tls;
 mod token;
