@@ -95,6 +95,12 @@ impl Places {
         self.folder.join("sealed-logs")
     }
 
+    /// Where they wait for that.
+    #[must_use]
+    pub fn log_spool(&self) -> PathBuf {
+        self.folder.join("log-spool")
+    }
+
     fn unix(&self, role: RoleName) -> String {
         format!("unix:{}", self.socket(role).display())
     }
@@ -121,7 +127,7 @@ impl Places {
                 ("LOG_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
                 ("LOG_RECIPIENTS", self.log_recipients.clone()),
                 ("LOG_SINK", format!("folder:{}", self.sealed_logs().display())),
-                ("LOG_SEGMENT_SECONDS", "1".to_owned()),
+                ("LOG_SPOOL", path(&self.log_spool())),
                 ("ATTEST_SIDECAR", attest),
             ],
             RoleName::SkrSidecar => vec![
@@ -179,6 +185,7 @@ impl Group {
         mut progress: impl FnMut(&str),
     ) -> Result<Self, StartError> {
         std::fs::create_dir_all(places.sealed_logs())?;
+        std::fs::create_dir_all(places.log_spool())?;
         let mut group = Self { program, places, roles: Vec::new() };
         for role in RoleName::ALL {
             let process = group.spawn(role)?;

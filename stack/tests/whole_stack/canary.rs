@@ -196,12 +196,14 @@ pub(crate) async fn search_outside(running: Running, tap: &Tap, secrets: &[Strin
     search("the sealed log, opened", &opened.stdout, secrets);
 
     search("the network", &tap.bytes.lock().unwrap(), secrets);
-    let mut sealed = 0;
+    let (mut sealed, mut spooled) = (0, 0);
     files(&folder, &["state"], &mut |path, bytes| {
         sealed += usize::from(path.starts_with(places.sealed_logs()));
+        spooled += usize::from(path.starts_with(places.log_spool()));
         search(&path.display().to_string(), bytes, secrets);
     });
     assert!(sealed >= 4, "{sealed} files of sealed logs were searched");
+    assert!(spooled >= 2, "{spooled} files of the spool were searched");
     for role in stack::RoleName::ALL {
         let printed = std::fs::read_to_string(folder.join(format!("{role}.out"))).unwrap();
         let prefix = format!("{role}: ");
