@@ -73,7 +73,7 @@ use crate::delivery::Delivery;
 use crate::evidence::EvidenceSource;
 use crate::grpc::HeadOfLog;
 use crate::intake::Intake;
-use crate::metrics::forward::Forward;
+use crate::metrics::forward::Forwards;
 use crate::otlp::Exports;
 use crate::outage::Announced;
 use crate::readers_file::Changes;
@@ -146,12 +146,8 @@ impl Role for LogSealer {
 
         let head = HeadOfLog::new(&signer, spool.head());
         let roots = &config.outside.roots;
-        let forwards: Vec<_> = config.metrics.iter().map(|_| Forward::default()).collect();
-        let mut forwarding = JoinSet::new();
-        for (forward, to) in forwards.iter().zip(config.metrics) {
-            forwarding.spawn(forward.clone().run(to, roots.clone()));
-        }
-        let exports = Exports::new(intake.clone(), forwards.clone());
+        let forwards = Forwards::start(config.metrics, roots);
+        let exports = Exports::new(intake.clone(), forwards.all());
         let production = roots.are_public();
         let router = grpc::router(&process, &listener, &http_listener, &exports, head, production);
         let closing = Shutdown::default();
@@ -205,10 +201,9 @@ impl Role for LogSealer {
         let _ = timeout(CLOSE, &mut server).await;
         server.abort();
         intake.close();
-        forwards.iter().for_each(Forward::close);
-        let _ = timeout(CLOSE, async { while forwarding.join_next().await.is_some() {} }).await;
         let end = Instant::now() + FINISH;
-        let Ok(outcome) = timeout_at(end, &mut sealing).await else {
+        let (outcome, ()) = tokio::join!(timeout_at(end, &mut sealing), forwards.end(CLOSE));
+        let Ok(outcome) = outcome else {
             sealing.abort();
             return Err(Ended::of(&intake, &spool).into());
         };

@@ -9,7 +9,7 @@ use attestation::{Expect, Policy, danger};
 use clap::{Parser, Subcommand};
 use client::{Connector, Target};
 use service::BoxError;
-use stack::bench::{proxy, skr, tls};
+use stack::bench::{logs, proxy, skr, tls};
 use stack::check::{Endpoint, end_to_end};
 use stack::{Options, Stack, StartError, soak};
 
@@ -93,6 +93,12 @@ enum Bench {
         #[arg(long, value_name = "FILE")]
         rows: Option<PathBuf>,
     },
+    /// A sealed log record beside the same work done bare.
+    Logs {
+        /// Only see that it runs; the figures mean nothing.
+        #[arg(long)]
+        smoke: bool,
+    },
     /// Releases and reports of the two sidecars that replace Microsoft's.
     Skr {
         /// Only see that it runs; the figures mean nothing.
@@ -122,6 +128,9 @@ fn main() -> ExitCode {
         }
         Some(Command::Bench { what: Bench::Proxy { smoke, rows } }) => {
             ending(bench_proxy(&arguments.folder, smoke, rows))
+        }
+        Some(Command::Bench { what: Bench::Logs { smoke } }) => {
+            ending(bench_logs(&arguments.folder, smoke))
         }
         Some(Command::Bench { what: Bench::Skr { smoke } }) => {
             ending(bench_skr(&arguments.folder, smoke))
@@ -194,20 +203,29 @@ fn soak_skr(folder: &Path, plan: soak::Plan) -> Result<(), BoxError> {
 
 fn bench_tls(folder: &Path, smoke: bool) -> Result<(), BoxError> {
     warn_of_debug(smoke);
-    let folder = folder.join("bench");
     let effort = if smoke { tls::Effort::SMOKE } else { tls::Effort::FULL };
-    let options = Options {
+    runtime()?.block_on(tls::run(for_bench(folder)?, effort, say))?;
+    Ok(())
+}
+
+fn bench_logs(folder: &Path, smoke: bool) -> Result<(), BoxError> {
+    warn_of_debug(smoke);
+    let effort = if smoke { logs::Effort::SMOKE } else { logs::Effort::FULL };
+    runtime()?.block_on(logs::run(for_bench(folder)?, effort, say))?;
+    Ok(())
+}
+
+fn for_bench(folder: &Path) -> std::io::Result<Options> {
+    Ok(Options {
         program: std::env::current_exe()?,
-        state: folder.with_file_name("state"),
-        folder,
+        folder: folder.join("bench"),
+        state: folder.join("state"),
         port: 0,
         upstream: None,
         model_delay: Duration::ZERO,
         amend: |_| {},
         variables: Vec::new(),
-    };
-    runtime()?.block_on(tls::run(options, effort, say))?;
-    Ok(())
+    })
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

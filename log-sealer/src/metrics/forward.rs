@@ -11,6 +11,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use service::outbound::{Answer, Call, Limits, Outbound};
 use service::roots::Roots;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use url::Url;
 
@@ -191,6 +192,37 @@ impl Forward {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // every change is complete or did not begin: a panic elsewhere leaves it usable
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Every receiver, each with a queue and a task of its own.
+#[derive(Default)]
+pub(crate) struct Forwards {
+    all: Vec<Forward>,
+    running: JoinSet<()>,
+}
+
+impl Forwards {
+    pub(crate) fn start(receivers: Vec<Address>, roots: &Roots) -> Self {
+        let mut forwards = Self::default();
+        for to in receivers {
+            let forward = Forward::default();
+            forwards.running.spawn(forward.clone().run(to, roots.clone()));
+            forwards.all.push(forward);
+        }
+        forwards
+    }
+
+    /// Where metrics that may leave in the clear are offered.
+    pub(crate) fn all(&self) -> Vec<Forward> {
+        self.all.clone()
+    }
+
+    /// Sends what waits, and takes nothing more. What is not sent by then is not sent.
+    pub(crate) async fn end(mut self, within: Duration) {
+        self.all.iter().for_each(Forward::close);
+        let ended = async { while self.running.join_next().await.is_some() {} };
+        let _ = timeout(within, ended).await;
     }
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod cpu;
 pub(crate) mod figures;
 mod forwarder;
+pub mod logs;
 pub(crate) mod memory;
 mod peers;
 pub mod proxy;

@@ -1,6 +1,6 @@
 //! `stack bench` runs, and says all its figures. What they are is for people.
 
-use stack::bench::{proxy, skr, tls};
+use stack::bench::{logs, proxy, skr, tls};
 use stack::soak;
 
 use crate::support::{fail, options};
@@ -20,6 +20,23 @@ async fn every_figure_of_tls_is_there() {
         "processor time",
         "20 proofs at once",
         "a rotation every second for 2 s",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(figure)), "{figure} {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_figure_of_the_log_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lines = Vec::new();
+    let say = |line: &str| lines.push(line.to_owned());
+    let outcome = Box::pin(logs::run(options(folder.path()), logs::Effort::SMOKE, say)).await;
+    outcome.unwrap_or_else(|error| fail(&error));
+    for figure in [
+        "memory idle: ",
+        "8 senders, exports of 512 records: ",
+        "processor time of a record: ",
+        "memory loaded: ",
     ] {
         assert!(lines.iter().any(|line| line.starts_with(figure)), "{figure} {lines:?}");
     }
