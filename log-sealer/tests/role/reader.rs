@@ -188,8 +188,9 @@ async fn spans_and_data_points_are_counted_and_their_documents_given() {
     let place = sealer.stop().await;
     let (report, text) = read(&Source::Folder(place.folder()), &place, &group).unwrap();
     assert!(report.is_sound(), "{:?}", report.boots[0].problems);
-    assert_eq!((report.boots[0].records, report.boots[0].lost), (6, 0));
-    assert_eq!(text.lines().count(), 2, "log records are shown as text");
+    let boot = &report.boots[0];
+    assert_eq!([boot.records, boot.spans, boot.points, boot.lost], [2, 2, 2, 0]);
+    assert_eq!(text.lines().count(), 6, "each is a line");
 }
 
 #[tokio::test]

@@ -98,11 +98,20 @@ fn boot(id: String, files: BTreeMap<String, Pair>, identity: &Identity) -> Boot 
     for (compact, segment) in files {
         let record = boot.chain.follow(&compact).unwrap();
         match (&record.event, segment) {
-            (Event::Segment { sha256: digest, bytes, records, .. }, Some(segment)) => {
+            (
+                Event::Segment { sha256: digest, bytes, records, spans, points, .. },
+                Some(segment),
+            ) => {
                 assert_eq!(sha256(&segment), *digest);
                 assert_eq!(u64::try_from(segment.len()).unwrap(), *bytes);
                 let (length, documents) = documents(&segment, identity);
-                assert_eq!(documents.iter().map(count).sum::<u64>(), *records);
+                for (signal, said) in [
+                    ("resourceLogs", records),
+                    ("resourceSpans", spans),
+                    ("resourceMetrics", points),
+                ] {
+                    assert_eq!(documents.iter().map(|it| count(&it[signal])).sum::<u64>(), *said);
+                }
                 boot.lengths.push(length);
                 boot.documents.extend(documents);
             }
