@@ -118,7 +118,9 @@ impl Api {
         let begun = openai::begin(&self.upstream, key, request).await;
         let Ok(read) = &begun else { return Ok((admitted, begun)) };
         let Most { tokens, answers } = read.most();
-        let demand = self.priced(key, demand.answering(tokens, answers));
+        let length = read.size().unwrap_or(self.upstream.passing().max_body as u64);
+        let demand = demand.measured(length).answering(tokens, answers);
+        let demand = self.priced(key, demand);
         let admitted = admitted.set_aside(key, demand, self.spending(key))?;
         Ok((admitted, begun))
     }

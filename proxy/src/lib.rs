@@ -125,9 +125,11 @@ impl Role for Proxy {
             listening.push(("metrics".to_owned(), listener.address().to_string()));
             tokio::spawn(metrics::serve(listener, metrics.clone(), process.shutdown.clone()));
         }
+        // Its end comes after that of the last call.
+        let served_all = Shutdown::default();
         let pushing = config.log.as_ref().map(|sealer| {
             let push = metrics::Push::new(sealer, metrics.clone(), process.identity.clone());
-            tokio::spawn(push.run(config.metrics.every, process.shutdown.clone()))
+            tokio::spawn(push.run(config.metrics.every, served_all.clone()))
         });
         let about = grpc::router(&process, listening.into_iter().collect(), config.is_production());
         let internal = tokio::spawn({
@@ -139,6 +141,7 @@ impl Role for Proxy {
         let shutdown = process.shutdown.clone();
         let served = clients_until_stop(config, clients, metrics, process).await;
         shutdown.fire();
+        served_all.fire();
         internal.await??;
         if let Some(pushing) = pushing {
             pushing.await?;

@@ -7,7 +7,7 @@ mod file;
 mod stored;
 
 use std::fmt::{self, Display};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,7 +194,9 @@ impl Settings {
     /// The database cannot be read.
     pub(crate) async fn open(origin: Origin, store: &Store) -> Result<Self, StoreError> {
         let Origin { defaults, file } = origin;
-        let can_be = file.parent().is_some_and(Path::is_dir);
+        // The folder of a bare name is the one that this process is in.
+        let folder = file.parent();
+        let can_be = folder.is_some_and(|it| it.as_os_str().is_empty() || it.is_dir());
         Ok(Self(if can_be {
             Place::File(Arc::new(InFile::new(file, defaults)))
         } else {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the threads may take to let go of what was cut off.
@@ -71,10 +72,8 @@ impl Workers {
     /// Cuts off what still runs.
     pub(crate) async fn end(self) {
         let all: Vec<_> = self.0.into_iter().map(|worker| worker.ended).collect();
-        for ended in all {
-            if tokio::time::timeout(END, ended).await.is_err() {
-                tracing::warn!("a thread did not let go of its connections");
-            }
+        if tokio::time::timeout(END, join_all(all)).await.is_err() {
+            tracing::warn!("a thread did not let go of its connections");
         }
     }
 }
@@ -90,7 +89,8 @@ impl Worker {
                     tokio::spawn(job());
                 }
             });
-            drop(runtime);
+            // What blocks (a name that is looked up, a file) is not waited for.
+            runtime.shutdown_background();
             drop(ends);
         })?;
         Ok(Self { jobs, open: Arc::default(), ended })

@@ -8,6 +8,8 @@
 
 use std::io::Write as _;
 use std::str::FromStr;
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -174,7 +176,48 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Console {
     }
 }
 
-/// One constant line on stdout. A closed stdout is no reason to stop serving.
+/// Lines that wait for whoever reads stdout. More are not printed.
+const CONSOLE: usize = 256;
+
+/// How long the last lines may take to be printed.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// What the thread of the console is to do.
+enum Line {
+    Print(&'static str, &'static str),
+    /// Everything before this is printed when the sender is gone.
+    End(SyncSender<()>),
+}
+
+/// One constant line on stdout. A closed stdout is no reason to stop serving, and neither is a pipe that nobody reads:
+/// a thread of its own waits for that.
 pub(crate) fn console_line(role: &'static str, line: &'static str) {
-    let _ = writeln!(std::io::stdout().lock(), "{role}: {line}");
+    drop(console().try_send(Line::Print(role, line)));
+}
+
+/// Waits until what was to be printed is, within a bound.
+pub(crate) fn console_end() {
+    let (done, printed) = sync_channel(0);
+    drop(console().try_send(Line::End(done)));
+    let _ = printed.recv_timeout(LAST_LINES);
+}
+
+fn console() -> &'static SyncSender<Line> {
+    static LINES: OnceLock<SyncSender<Line>> = OnceLock::new();
+    LINES.get_or_init(|| {
+        let (sender, lines) = sync_channel(CONSOLE);
+        let print = move || {
+            for line in lines {
+                match line {
+                    Line::Print(role, line) => {
+                        let _ = writeln!(std::io::stdout().lock(), "{role}: {line}");
+                    }
+                    Line::End(done) => drop(done),
+                }
+            }
+        };
+        // Without a thread nothing is printed; the sealed log has it all.
+        drop(std::thread::Builder::new().name("console".to_owned()).spawn(print));
+        sender
+    })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::env::{Environment, Measured, Problems, Reader, Var};
 use crate::health::{self, Health, Probe};
-use crate::logs::{self, Logs, console_line};
+use crate::logs::{self, Logs, console_end, console_line};
 use crate::{Shutdown, clock, env};
 
 /// Any error that ends a role. Its text, with its causes, goes to stderr, which the operator of the cloud can
@@ -161,9 +161,11 @@ pub fn run<R: Role>(environment: &Environment, until: Until) -> Result<(), Failu
     let runtime = runtime().map_err(Failure::Serving)?;
     let outcome = runtime.block_on(serve::<R>(config, &logs, measured, until));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome.map_err(Failure::Serving)?;
-    console_line(R::NAME, "stopped");
-    Ok(())
+    if outcome.is_ok() {
+        console_line(R::NAME, "stopped");
+    }
+    console_end();
+    outcome.map_err(Failure::Serving)
 }
 
 /// Asks the role that runs with this environment whether it is ready.

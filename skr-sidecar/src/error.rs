@@ -124,7 +124,7 @@ fn of_tls(error: &TlsError) -> Code {
         TlsError::NotYet | TlsError::Pause => Code::Unavailable,
         TlsError::Release(error) => of_release(error),
         TlsError::Digest | TlsError::Message | TlsError::Scheme => Code::InvalidArgument,
-        TlsError::Signing(_) => Code::Internal,
+        TlsError::Signing(_) | TlsError::BrokeOff => Code::Internal,
     }
 }
 

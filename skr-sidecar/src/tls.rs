@@ -72,6 +72,9 @@ pub(crate) enum TlsError {
     /// A newer version could not be released.
     #[error("the newest version of the key was not released")]
     Release(#[from] ReleaseError),
+    /// The task that signs ended without an answer.
+    #[error("the task that signs broke off")]
+    BrokeOff,
     /// The digest of a public key is none.
     #[error("spki_sha256 must have 32 bytes")]
     Digest,
@@ -169,7 +172,10 @@ impl TlsKeys {
         let wanted: &[u8; 32] = spki_sha256.try_into().map_err(|_| TlsError::Digest)?;
         let key = self.find(wanted).await.ok_or(TlsError::NotYet)?;
         let scheme = u16::try_from(scheme).map_err(|_| TlsError::Scheme)?;
-        key.sign(SignatureScheme::from(scheme), message)
+        let message = message.to_vec();
+        // Milliseconds for a long RSA key, and others wait on this thread.
+        let sign = move || key.sign(SignatureScheme::from(scheme), &message);
+        tokio::task::spawn_blocking(sign).await.map_err(|_| TlsError::BrokeOff)?
     }
 
     async fn find(&self, wanted: &[u8; 32]) -> Option<Arc<TlsKey>> {

@@ -92,12 +92,16 @@ impl Resident for Watch {
         true
     }
 
-    fn changed(&mut self, connection: &mut Connection) {
+    fn changed(&mut self, connection: &mut Connection) -> bool {
         match all(connection) {
-            Ok(known) => *self.0.write().unwrap_or_else(PoisonError::into_inner) = known,
+            Ok(known) => {
+                *self.0.write().unwrap_or_else(PoisonError::into_inner) = known;
+                true
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "changed keys cannot be read; those before stay");
+                tracing::error!(error, "changed keys cannot be read yet; those before stay");
+                false
             }
         }
     }

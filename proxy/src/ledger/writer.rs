@@ -61,17 +61,21 @@ impl Resident for Writer {
     }
 
     /// Another process brought usage in, or the clock of another start: what was spent is read anew.
-    fn changed(&mut self, connection: &mut Connection) {
+    fn changed(&mut self, connection: &mut Connection) -> bool {
         if !self.tick(connection) && self.told.is_some() {
-            return;
+            return false;
         }
         let month = self.shared.sums().month();
         match rows::spent(connection, month) {
             // The sums of memory were all carried, or wait; only this thread carries.
-            Ok(spent) => self.shared.sums().spent_before(spent),
+            Ok(spent) => {
+                self.shared.sums().spent_before(spent);
+                true
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "what was spent this month cannot be read");
+                tracing::error!(error, "what was spent this month cannot be read yet");
+                false
             }
         }
     }

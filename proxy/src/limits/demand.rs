@@ -19,7 +19,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// has images in it.
 const MOST_TOKENS: u64 = 131_072;
 
-/// The length of a body that does not say its length, in bytes.
+/// The length of a body that does not say its length, in bytes, until more is known: [`Demand::measured`].
 const UNKNOWN_LENGTH: u64 = 64 * 1024;
 
 /// Bytes of audio for each millisecond: 128 kbit/s.
@@ -41,6 +41,8 @@ pub(crate) struct Demand {
     audio: u64,
     /// Money.
     pub(crate) money: Money,
+    /// Whether the length of its body was said.
+    is_measured: bool,
     /// Whether it goes to the upstream at all, so that it takes a budget that is not spent.
     pub(crate) is_paid: bool,
 }
@@ -53,20 +55,22 @@ impl Demand {
         is_answered: false,
         audio: 0,
         money: Money::ZERO,
+        is_measured: false,
         is_paid: false,
     };
 
     /// Of a request to the upstream, as far as its head tells: [`Demand::answering`] is for what its body says. Its money is
     /// another's to say: [`Demand::priced`].
     pub(crate) fn of(endpoint: Endpoint, method: &Method, headers: &HeaderMap) -> Self {
-        let paid = Self { is_paid: true, ..Self::NOTHING };
+        let mut paid = Self { is_paid: true, ..Self::NOTHING };
         if endpoint == Endpoint::Other && matches!(*method, Method::GET | Method::HEAD) {
             return paid;
         }
         let length =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        paid.is_measured = length.is_some();
         let length: u64 = length.unwrap_or(UNKNOWN_LENGTH);
-        let prompt = length.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS);
+        let prompt = Self::tokens_of(length);
         match endpoint {
             Endpoint::Transcriptions | Endpoint::Translations => {
                 Self { is_answered: true, audio: length, ..paid }
@@ -78,6 +82,16 @@ impl Demand {
             | Endpoint::Messages
             | Endpoint::Other => Self { is_answered: true, prompt, ..paid },
         }
+    }
+
+    /// The same with a body of so many bytes, if its head did not say how many.
+    pub(crate) fn measured(self, length: u64) -> Self {
+        if self.is_measured {
+            return self;
+        }
+        let prompt = if self.prompt > 0 { Self::tokens_of(length) } else { 0 };
+        let audio = if self.audio > 0 { length } else { 0 };
+        Self { prompt, audio, is_measured: true, ..self }
     }
 
     /// The same, with so many answers, each of so many tokens at most; `None`: that is not said.
@@ -112,6 +126,10 @@ impl Demand {
     }
 
     /// Of so many tokens, at a billionth of a euro each.
+    fn tokens_of(length: u64) -> u64 {
+        length.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS)
+    }
+
     #[cfg(test)]
     pub(super) fn of_tokens(tokens: u64) -> Self {
         let money = Money::from_nanos(i64::try_from(tokens).unwrap());
@@ -144,6 +162,18 @@ mod tests {
         assert_eq!(told(Endpoint::Transcriptions, post.clone(), mebibyte), (0, 1_048_576, true));
         assert_eq!(told(Endpoint::Other, post, Some("0")), (0, 0, true));
         assert_eq!(told(Endpoint::Other, Method::GET, None), (0, 0, true));
+    }
+
+    #[test]
+    fn a_body_that_did_not_say_its_length_is_measured_later() {
+        let measured = |endpoint, said| {
+            let demand = of(endpoint, &Method::POST, said).measured(52_428_800);
+            (demand.tokens(), demand.usage().audio_bytes)
+        };
+        assert_eq!(measured(Endpoint::Chat, None), (MOST_TOKENS, 0));
+        assert_eq!(measured(Endpoint::Transcriptions, None), (0, 52_428_800));
+        assert_eq!(measured(Endpoint::Chat, Some("400")), (100, 0), "it was said");
+        assert_eq!(Demand::NOTHING.measured(100), Demand { is_measured: true, ..Demand::NOTHING });
     }
 
     #[test]

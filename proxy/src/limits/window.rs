@@ -59,7 +59,9 @@ impl Window {
         let tick = micros(length / exact.max(1));
         match self.entries.back_mut() {
             Some(newest) if is_long && now.saturating_sub(newest.begin) < tick => {
-                newest.end = now;
+                // Who waited for a lock comes with an older time.
+                newest.begin = newest.begin.min(now);
+                newest.end = newest.end.max(now);
                 newest.amount = newest.amount.saturating_add(amount);
             }
             _ => self.entries.push_back(Entry { begin: now, end: now, amount }),

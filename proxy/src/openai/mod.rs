@@ -88,6 +88,11 @@ impl Begun {
         self.body.most()
     }
 
+    /// How long its body is, in bytes; `None`: not all of it is here.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.body.size()
+    }
+
     /// Its head, as it goes on.
     pub(crate) fn head(&self) -> &Parts {
         &self.parts

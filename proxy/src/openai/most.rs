@@ -27,6 +27,13 @@ impl Most {
     /// Of a request that says nothing, or cannot be read.
     pub(crate) const UNSAID: Self = Self { tokens: None, answers: 1 };
 
+    /// Whether that is no longer than this.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        // What is not said is no more than what is set aside for it.
+        let tokens = self.tokens.is_none_or(|own| other.tokens.is_none_or(|its| its <= own));
+        tokens && other.answers <= self.answers
+    }
+
     /// From the members that say how many tokens, and how many answers. `None` is one that is there in a form that servers
     /// take for different things.
     pub(crate) fn of<'a>(
@@ -102,5 +109,14 @@ mod tests {
         let (tokens, answers) = ([raw("5"), raw("7"), Value::Absent], [raw("0"), raw("3")]);
         let most = Most::of(tokens.iter().map(Some), answers.iter().map(Some));
         assert_eq!(most, Most { tokens: Some(7), answers: 3 });
+    }
+
+    #[test]
+    fn what_is_set_aside_covers_no_more_than_that() {
+        let most = |tokens, answers| Most { tokens, answers };
+        let promised = most(Some(100), 2);
+        assert!(promised.covers(promised) && promised.covers(most(Some(1), 1)));
+        assert!(promised.covers(most(None, 2)));
+        assert!(!promised.covers(most(Some(101), 2)) && !promised.covers(most(Some(100), 3)));
     }
 }

@@ -18,7 +18,7 @@ use crate::error::Refusal;
 use crate::openai::access::{Models, Said};
 use crate::openai::json::{Wanted, What};
 use crate::openai::members::{Members, Value};
-use crate::openai::most::Most;
+use crate::openai::most::{MOST_TOKENS, Most};
 
 /// The longest value that is read, in bytes.
 const LIMIT: usize = 4096;
@@ -61,6 +61,8 @@ pub(crate) struct JsonRequest {
     options: Options,
     /// Whether usage was asked for on the client's behalf.
     asked: bool,
+    /// How long an answer was set aside for, once that is so.
+    promised: Option<Most>,
 }
 
 /// The bytes of `stream_options`' value.
@@ -76,7 +78,7 @@ enum Options {
 impl JsonRequest {
     pub(crate) fn new(asks: bool) -> Self {
         let members = Members::new(&WANTED);
-        Self { members, asks, waits: true, options: Options::Pass, asked: false }
+        Self { members, asks, waits: true, options: Options::Pass, asked: false, promised: None }
     }
 
     /// Takes the next bytes; what may go on is put into `out`.
@@ -155,6 +157,7 @@ impl JsonRequest {
         self.check(models)?;
         self.check_detours(models)?;
         self.check_countable(models)?;
+        self.check_promise(models)?;
         if self.members.scanner().is_complete() && self.members.value(MODEL) != &Value::Absent {
             return Ok(());
         }
@@ -195,6 +198,25 @@ impl JsonRequest {
             );
         }
         Ok(())
+    }
+
+    /// Refuses what asks for more than what was set aside by its beginning, when the rest of it had not come.
+    fn check_promise(&self, models: &Models) -> Result<(), Refusal> {
+        let most = self.most();
+        if self.promised.is_none_or(|promised| promised.covers(most)) {
+            return Ok(());
+        }
+        models.admit_unknown(
+            "say \"max_tokens\" and its like, \"n\" and \"best_of\" before what is long",
+        )
+    }
+
+    /// Its beginning was read: how long an answer is set aside for. What has not come may ask for the longest.
+    pub(crate) fn promise(&mut self) -> Most {
+        let most = self.most();
+        let is_over = self.members.scanner().is_complete();
+        let tokens = if is_over { most.tokens } else { most.tokens.or(Some(MOST_TOKENS)) };
+        *self.promised.insert(Most { tokens, ..most })
     }
 
     /// What the request says of its model, up to here.

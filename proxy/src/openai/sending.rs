@@ -114,6 +114,8 @@ pub(crate) struct RequestBody {
     left: Option<u64>,
     silence: Option<Pin<Box<Sleep>>>,
     progress: Progress,
+    /// How long an answer is set aside for.
+    most: Most,
 }
 
 /// The body was ended here; [`Progress::refusal`] says why.
@@ -147,8 +149,12 @@ impl RequestBody {
             left: declared,
             silence: None,
             progress: Progress::new(),
+            most: Most::UNSAID,
         };
         body.read_ahead().await?;
+        if let Follower::Json(request) = &mut body.follower {
+            body.most = request.promise();
+        }
         Ok(body)
     }
 
@@ -157,12 +163,14 @@ impl RequestBody {
         self.left
     }
 
-    /// How long an answer it asks for, as far as it was read.
+    /// How long it is, if all of it is here.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.incoming.is_none().then_some(self.read)
+    }
+
+    /// How long an answer it asks for, at most, by what was read of it before anything went on.
     pub(crate) fn most(&self) -> Most {
-        match &self.follower {
-            Follower::Json(request) => request.most(),
-            Follower::None | Follower::Multipart(_) => Most::UNSAID,
-        }
+        self.most
     }
 
     /// For whoever waits for the answer.

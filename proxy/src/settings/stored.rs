@@ -89,10 +89,12 @@ impl Resident for Current {
         true
     }
 
-    fn changed(&mut self, connection: &mut Connection) {
-        if let Err(error) = self.renew(connection) {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "changed settings cannot be read; those before hold");
+    fn changed(&mut self, connection: &mut Connection) -> bool {
+        let renewed = self.renew(connection);
+        if let Err(error) = &renewed {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(error, "changed settings cannot be read yet; those before hold");
         }
+        renewed.is_ok()
     }
 }

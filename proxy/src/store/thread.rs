@@ -28,8 +28,8 @@ pub(crate) trait Resident: Send {
     /// Its work, about every [`TICK`]. Whether nothing of it is left to do.
     fn tick(&mut self, connection: &mut Connection) -> bool;
 
-    /// Another process changed the database.
-    fn changed(&mut self, connection: &mut Connection);
+    /// Another process changed the database. Whether that could be read; if not, this is called again.
+    fn changed(&mut self, connection: &mut Connection) -> bool;
 }
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -131,9 +131,13 @@ impl Thread {
             self.looked = Instant::now();
             let version = data_version(&self.connection);
             if version.is_some() && version != self.version {
-                self.version = version;
+                let mut all = true;
                 for resident in &mut self.residents {
-                    resident.changed(&mut self.connection);
+                    all &= resident.changed(&mut self.connection);
+                }
+                // What could not be read is looked at again: it may be that a key was revoked.
+                if all {
+                    self.version = version;
                 }
             }
         }

@@ -38,6 +38,8 @@ pub(crate) enum ReleasedError {
         "the key of the certificate in {0} is neither RSA nor EC on P-256 or P-384: have a chain issued for another key, and name that in TLS_KID"
     )]
     Kind(String),
+    #[error("the task that reads the chain's file broke off")]
+    BrokeOff,
     #[error("the threads for signatures cannot be set up")]
     Signatures(#[from] SignaturesError),
     /// Trying again does not help.
@@ -90,7 +92,7 @@ impl Maker {
     async fn make_until_done(&self) -> Result<Leaf, ReleasedError> {
         let mut pause = Duration::from_millis(100);
         loop {
-            match self.make(Chain::read(&self.file)?).await {
+            match self.make(self.chain().await?).await {
                 Err(error @ ReleasedError::NotYet(_)) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "the TLS key is not there yet; trying again");
@@ -104,11 +106,18 @@ impl Maker {
 
     /// The leaf of the file's chain, unless it is that one.
     async fn newer_than(&self, shown: &[u8; 32]) -> Result<Option<Leaf>, ReleasedError> {
-        let chain = Chain::read(&self.file)?;
+        let chain = self.chain().await?;
         if chain.leaf_sha256() == *shown {
             return Ok(None);
         }
         self.make(chain).await.map(Some)
+    }
+
+    /// The file may lie on storage of the host's, which may answer when it likes.
+    async fn chain(&self) -> Result<Chain, ReleasedError> {
+        let file = self.file.clone();
+        let read = tokio::task::spawn_blocking(move || Chain::read(&file)).await;
+        Ok(read.map_err(|_| ReleasedError::BrokeOff)??)
     }
 
     async fn make(&self, chain: Chain) -> Result<Leaf, ReleasedError> {

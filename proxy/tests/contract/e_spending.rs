@@ -187,3 +187,25 @@ fn what_a_request_asks_for_is_set_aside_until_it_ends() {
     let twice = bench.send(asks(r#","max_tokens":1,"max_tokens":100000"#));
     assert_eq!((twice.status, twice.message().contains("max_tokens")), (400, true));
 }
+
+/// Who says late what is asked for is not set aside for less.
+#[test]
+fn what_is_asked_for_behind_the_beginning_is_refused_or_was_set_aside() {
+    let bench = start(&json!({"monthly_budget_eur": 10.0}));
+    bench.upstream.answers(used(1));
+    let blanks = " ".repeat(300 * 1024);
+    let late = |member: &str| {
+        let body = format!("{{\"model\":\"gpt-oss-120b\",\"messages\":[]{blanks}{member}}}");
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+             X-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        bench.send(format!("{head}{body}"))
+    };
+    let refused = late(",\"n\":128");
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("before what is long"), "{}", refused.text());
+    assert_eq!(late(",\"max_tokens\":131072").status, 200, "the longest was set aside");
+    assert_eq!(late("").status, 200);
+}
