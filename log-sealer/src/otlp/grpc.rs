@@ -119,16 +119,21 @@ where
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MESSAGE);
     let response = grpc.unary(Export { exports, signal, admitted }, request).await;
-    // tonic says OUT_OF_RANGE for a message that is too long, and OTLP would have it sent again and again
-    if is(&response, Code::OutOfRange) { refusal(Refused::TooMuch) } else { response }
+    // tonic says so of a message that is too long, before or after decompression, and exporters would send it again
+    let too_long = [Code::OutOfRange, Code::ResourceExhausted];
+    if code(&response).is_some_and(|code| too_long.contains(&code)) {
+        refusal(Refused::TooMuch)
+    } else {
+        response
+    }
 }
 
 fn refusal(why: Refused) -> http::Response<Body> {
     error::status(why).into_http()
 }
 
-fn is(response: &http::Response<Body>, code: Code) -> bool {
-    Status::from_header_map(response.headers()).is_some_and(|status| status.code() == code)
+fn code(response: &http::Response<Body>) -> Option<Code> {
+    Status::from_header_map(response.headers()).map(|status| status.code())
 }
 
 /// The method `Export`, for one call.

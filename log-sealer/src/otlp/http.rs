@@ -141,9 +141,9 @@ fn refusal(form: Form, why: Refused) -> Answer {
         Refused::Malformed | Refused::TooDeep(_) => StatusCode::BAD_REQUEST,
         Refused::TooMuch => StatusCode::PAYLOAD_TOO_LARGE,
         Refused::Full | Refused::Slow | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        // neither is sent again (OTLP specification, "Failures")
-        Refused::Dropped => StatusCode::INSUFFICIENT_STORAGE,
-        Refused::Unsealed | Refused::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        // they are on record as lost, and some exporters send again after every 5xx
+        Refused::Dropped | Refused::Unsealed => StatusCode::UNPROCESSABLE_ENTITY,
+        Refused::Failed => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let retry = error::retry(why);
     let mut answer = match form {
@@ -224,6 +224,9 @@ mod tests {
 
     #[test]
     fn a_refusal_says_the_same_in_both_forms() {
+        for why in [Refused::Dropped, Refused::Unsealed] {
+            assert!(refusal(Form::Json, why).status().is_client_error(), "never sent again");
+        }
         for why in [Refused::Malformed, Refused::TooMuch, Refused::Full, Refused::Failed] {
             let [protobuf, json] = [Form::Protobuf, Form::Json].map(|form| refusal(form, why));
             assert_eq!(protobuf.status(), json.status());
