@@ -21,6 +21,9 @@ use crate::status::{Part, Status};
 /// system cannot be, and a second try beside it would only block as well.
 const SLOW: Duration = Duration::from_secs(10);
 
+/// How much more a sink is given after each success until it gets as much as it takes, in bytes of lines.
+const GROWTH: u64 = 64 << 10;
+
 /// The way from the spool to a sink.
 pub(crate) struct Delivery {
     pub(crate) spool: Arc<Spool>,
@@ -36,22 +39,31 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Delivers without end.
     pub(crate) async fn run(mut self) -> Infallible {
+        let mut most = self.sink.lines();
         loop {
-            let portion = self.portion().await;
+            let mut portion = self.portion(most).await;
             let mut pauses = Pauses::default();
             while let Err(error) = self.put(&portion).await {
                 self.fails(&error).await;
-                sleep(pauses.next().max(error.pause())).await;
+                if error.is_too_much() && portion.items.len() > 1 {
+                    // down to one record; it ends, so there is no need for a pause
+                    most = portion.lines / 2;
+                    portion = self.portion(most).await;
+                } else {
+                    sleep(pauses.next().max(error.pause())).await;
+                }
             }
             self.works().await;
             self.spool.passed(self.number, portion.end).await;
+            most = most.saturating_add(GROWTH).min(self.sink.lines());
         }
     }
 
-    async fn portion(&mut self) -> Portion {
+    /// What comes next, of at most so many bytes of lines, or one record.
+    async fn portion(&mut self, most: u64) -> Portion {
         let mut pauses = Pauses::default();
         loop {
-            match self.spool.portion(self.number, self.sink.lines()).await {
+            match self.spool.portion(self.number, most).await {
                 Ok(portion) => return portion,
                 Err(error) => self.fails(&error).await,
             }
