@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tonic_types::pb;
 use zeroize::Zeroizing;
 
-use super::{EXPORT, Exports, Form, MESSAGE, Message, Signal};
+use super::{ARRIVAL, EXPORT, Exports, Form, MESSAGE, Message, Signal};
 use crate::error::{self, Refused};
 
 /// Where each signal goes.
@@ -72,7 +72,8 @@ async fn accept<B: Body<Data = Bytes>>(
 ) -> Result<(), Refused> {
     let admitted = exports.admit().await;
     let mut body = pin!(body);
-    let bytes = match body::read(body.as_mut(), MESSAGE).await {
+    let read = timeout(ARRIVAL, body::read(body.as_mut(), MESSAGE)).await;
+    let bytes = match read.map_err(|_| Refused::Slow)? {
         Ok(bytes) => bytes,
         Err(BodyError::TooLarge(_)) => {
             drop(admitted);
