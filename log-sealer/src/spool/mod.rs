@@ -18,7 +18,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attestation::log_record::Previous;
+use attestation::log_record::{self, Previous};
 use service::lifecycle;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
@@ -200,6 +200,18 @@ impl Spool {
         let state = self.state();
         state.entries.len() < ITEMS - RESERVED_ITEMS
             && state.bytes.saturating_add(disk::space(segment)) <= self.limit - RESERVE
+    }
+
+    /// Whether a boot can begin: its first record fits, into what segments leave if need be.
+    pub(crate) fn fits_beginning(&self) -> bool {
+        let state = self.state();
+        state.entries.len() < ITEMS
+            && state.bytes.saturating_add(disk::space(log_record::MAX_LENGTH)) <= self.limit
+    }
+
+    /// Waits until a boot can begin.
+    pub(crate) async fn room_for_beginning(&self) {
+        self.wait(|| self.fits_beginning().then_some(())).await;
     }
 
     /// Waits until there is room for a segment of that many bytes.
