@@ -254,7 +254,8 @@ impl Blob {
         let first = self.call_once(call.clone()).await;
         match first {
             Err(SinkError::Call(OutboundError::Refused {
-                status: StatusCode::UNAUTHORIZED, ..
+                status: StatusCode::UNAUTHORIZED,
+                ..
             })) => self.call_once(call).await,
             first => first,
         }
