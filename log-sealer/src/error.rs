@@ -49,12 +49,13 @@ pub(crate) fn retry(refused: Refused) -> Option<Duration> {
 }
 
 /// The answer to a refused export. What may succeed later is UNAVAILABLE with RetryInfo, which exporters obey;
-/// what never will is INVALID_ARGUMENT, which makes them drop the batch. So do RESOURCE_EXHAUSTED without RetryInfo,
-/// and INTERNAL.
+/// what never will is INVALID_ARGUMENT, which makes them drop the batch. So do FAILED_PRECONDITION and INTERNAL, for what
+/// is on record as lost: sent again it would be counted again. RESOURCE_EXHAUSTED is no answer, since some exporters
+/// try again without a RetryInfo.
 pub(crate) fn status(refused: Refused) -> Status {
     let text = refused.to_string();
     match (refused, retry(refused)) {
-        (Refused::Dropped, _) => Status::resource_exhausted(text),
+        (Refused::Dropped, _) => Status::failed_precondition(text),
         (Refused::Failed | Refused::Unsealed, _) => Status::internal(text),
         (_, None) => Status::invalid_argument(text),
         (_, retry) => Status::with_error_details(
@@ -82,7 +83,7 @@ mod tests {
         assert_eq!(status(Refused::Failed).code(), Code::Internal);
 
         let dropped = status(Refused::Dropped);
-        assert_eq!(dropped.code(), Code::ResourceExhausted);
+        assert_eq!(dropped.code(), Code::FailedPrecondition);
         assert!(dropped.get_details_retry_info().is_none());
     }
 }

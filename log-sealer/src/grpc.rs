@@ -16,6 +16,9 @@ use crate::otlp::grpc::{ExportService, Logs, Metrics, Traces};
 use crate::signer::Signer;
 use crate::spool;
 
+/// Requests that one connection may have open at once: those of a container's exporters.
+const STREAMS: u32 = 64;
+
 /// The requests of `Info` and `Log` are empty.
 const EMPTY: usize = 1024;
 
@@ -31,6 +34,7 @@ pub(crate) fn router(
     let info = RoleInfo { production_anchors, ..info(process, grpc, http) };
     let info = WhoAmI(info);
     service::grpc::server()
+        .max_concurrent_streams(STREAMS)
         .add_service(process.health.service())
         .add_service(InfoServer::new(info).max_decoding_message_size(EMPTY))
         .add_service(LogServer::new(head).max_decoding_message_size(EMPTY))

@@ -202,15 +202,20 @@ impl Role for LogSealer {
         server.abort();
         intake.close();
         let end = Instant::now() + FINISH;
-        let (outcome, ()) = tokio::join!(timeout_at(end, &mut sealing), forwards.end(CLOSE));
-        let Ok(outcome) = outcome else {
+        let Ok(outcome) = timeout_at(end, &mut sealing).await else {
             sealing.abort();
             return Err(Ended::of(&intake, &spool).into());
         };
         outcome??;
-        let drained = timeout_at(end, spool.drained()).await.is_ok();
+        // only now: what may leave in the clear is offered once what came with it is sealed
+        let forwarded = forwards.end(end.min(Instant::now() + CLOSE));
+        let (drained, ()) = tokio::join!(timeout_at(end, spool.drained()), forwarded);
         // what is on disk is the next boot's to deliver
-        if drained || spool.is_durable() { Ok(()) } else { Err(Ended::of(&intake, &spool).into()) }
+        if drained.is_ok() || spool.is_durable() {
+            Ok(())
+        } else {
+            Err(Ended::of(&intake, &spool).into())
+        }
     }
 }
 

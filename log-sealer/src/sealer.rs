@@ -69,6 +69,7 @@ impl Sealer {
     /// [`SignerError`]: the log cannot go on.
     pub(crate) async fn run(mut self) -> Result<(), SignerError> {
         let identity = self.evidence.obtain(&self.signer.binding()).await;
+        self.storing.begins().await;
         // The disk is the host's: this is its word, and readers hold it against what they have.
         let start = Event::Start {
             previous: self.storing.spool.previous().cloned(),

@@ -26,6 +26,17 @@ pub(crate) struct Storing {
 }
 
 impl Storing {
+    /// Waits until a boot can begin: a process that is started again and again while a sink is down would fill the disk
+    /// with beginnings.
+    pub(crate) async fn begins(&mut self) {
+        if !self.spool.fits_beginning() {
+            if self.fails(true).await {
+                lifecycle!("spool full");
+            }
+            self.spool.room_for_beginning().await;
+        }
+    }
+
     /// Whether a segment of that many bytes is to be kept. If there is no room for it, `LOG_SPOOL_FULL` says whether
     /// this waits until there is, or says no. Nothing else may be put in before the segment then.
     pub(crate) async fn admits(&mut self, segment: usize) -> bool {

@@ -22,6 +22,9 @@ use crate::roots::Roots;
 /// The longest upstream text that an error repeats.
 const EXCERPT: usize = 2048;
 
+/// How long the answer to a call that is judged by its status is read.
+const REST: Duration = Duration::from_secs(1);
+
 /// Where Azure's services name a request, so that their operators find it again.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
@@ -236,6 +239,32 @@ impl Outbound {
         tokio::time::timeout_at(end, self.tries(call, end)).await.map_err(timed_out)?
     }
 
+    /// Calls once, and goes by the status alone: whatever follows it, and however slowly, a 2xx is success. Of the rest
+    /// as much is read as the limit allows, for a moment, and nothing of it is believed.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboundError`]; its excerpt may be cut off.
+    pub async fn once_by_status(&self, call: &Call) -> Result<(), OutboundError> {
+        let timed_out = |_| OutboundError::TimedOut { party: self.party };
+        let sent = tokio::time::timeout(self.limits.attempt, self.send(call));
+        let mut response = sent.await.map_err(timed_out)??;
+        let mut beginning = Vec::new();
+        let reading = async {
+            while beginning.len() < self.limits.answer
+                && let Ok(Some(more)) = response.chunk().await
+            {
+                beginning.extend_from_slice(&more);
+            }
+        };
+        let _ = tokio::time::timeout(REST, reading).await;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(self.refused(status, response.headers(), &beginning))
+    }
+
     async fn tries(&self, call: &Call, end: Instant) -> Result<Answer, OutboundError> {
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
@@ -260,35 +289,40 @@ impl Outbound {
     }
 
     async fn attempt(&self, call: &Call) -> Result<Answer, OutboundError> {
-        let Call { method, url, headers, body } = call.clone();
-        let unreachable = |source| OutboundError::Unreachable { party: self.party, source };
-        let response = self
-            .client
-            .request(method, url)
-            .headers(headers)
-            .body(body)
-            .send()
-            .await
-            .map_err(unreachable)?;
+        let response = self.send(call).await?;
         let status = response.status();
         let headers = response.headers().clone();
         let body = body::read(reqwest::Body::from(response), self.limits.answer).await;
         let body = body.map_err(|error| match error {
             BodyError::TooLarge(limit) => OutboundError::TooLarge { party: self.party, limit },
-            BodyError::Broken(source) => unreachable(source),
+            BodyError::Broken(source) => self.unreachable(source),
         })?;
         if status.is_success() {
             return Ok(Answer { status, headers, body });
         }
-        Err(OutboundError::Refused {
+        Err(self.refused(status, &headers, &body))
+    }
+
+    async fn send(&self, call: &Call) -> Result<reqwest::Response, OutboundError> {
+        let Call { method, url, headers, body } = call.clone();
+        let request = self.client.request(method, url).headers(headers).body(body);
+        request.send().await.map_err(|source| self.unreachable(source))
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> OutboundError {
+        OutboundError::Unreachable { party: self.party, source }
+    }
+
+    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> OutboundError {
+        OutboundError::Refused {
             party: self.party,
             status,
-            excerpt: String::from_utf8_lossy(body.get(..EXCERPT).unwrap_or(&body)).into_owned(),
+            excerpt: String::from_utf8_lossy(body.get(..EXCERPT).unwrap_or(body)).into_owned(),
             retry_after: headers
                 .get(RETRY_AFTER)
                 .and_then(|value| pause(value.to_str().ok()?.trim(), clock::unix_now())),
             request_id: headers.get(&REQUEST_ID).and_then(|id| request_id(id.to_str().ok()?)),
-        })
+        }
     }
 }
 

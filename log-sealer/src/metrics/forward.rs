@@ -12,7 +12,7 @@ use service::outbound::{Answer, Call, Limits, Outbound};
 use service::roots::Roots;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::azure::{Azure, ConnectionString};
@@ -98,6 +98,10 @@ impl Forward {
             return;
         }
         let mut queue = self.queue();
+        if queue.closed {
+            queue.dropped += metrics.iter().map(|metric| metric.points.len()).sum::<usize>();
+            return;
+        }
         for metric in metrics {
             queue.points += metric.points.len();
             queue.waiting.push_back(metric);
@@ -219,10 +223,10 @@ impl Forwards {
     }
 
     /// Sends what waits, and takes nothing more. What is not sent by then is not sent.
-    pub(crate) async fn end(mut self, within: Duration) {
+    pub(crate) async fn end(mut self, by: Instant) {
         self.all.iter().for_each(Forward::close);
         let ended = async { while self.running.join_next().await.is_some() {} };
-        let _ = timeout(within, ended).await;
+        let _ = timeout_at(by, ended).await;
     }
 }
 
@@ -289,8 +293,15 @@ mod tests {
         for first in 0..=POINTS / 1000 {
             forward.offer(metric(first, 1000));
         }
+        let full = POINTS / 1000 * 1000;
+        {
+            let queue = forward.queue();
+            assert_eq!((queue.dropped, queue.points), (1000, full));
+            assert_eq!(queue.waiting.front(), metric(1, 1000).first());
+        }
+        forward.close();
+        forward.offer(metric(0, 7));
         let queue = forward.queue();
-        assert_eq!((queue.dropped, queue.points), (1000, POINTS / 1000 * 1000));
-        assert_eq!(queue.waiting.front(), metric(1, 1000).first());
+        assert_eq!((queue.dropped, queue.points), (1007, full), "too late");
     }
 }

@@ -7,6 +7,9 @@ use crate::error::Refused;
 use crate::lines;
 use crate::otlp::wire::{self, Value};
 
+/// The most buckets, and the most bounds, of a point: whoever keeps points counts them, not what is in them.
+const BUCKETS: usize = 256;
+
 /// What of a message leaves in the clear.
 #[derive(Debug, Default)]
 pub(crate) struct Clear {
@@ -148,8 +151,10 @@ fn point_of(
             ((6, Value::Fixed64(bits)), false) => to.value = Number::Int(bits.cast_signed()),
             ((4, Value::Fixed64(count)), true) => to.count = count,
             ((5, Value::Fixed64(bits)), true) => to.sum = Some(f64::from_bits(bits)),
-            ((6, Value::Bytes(packed)), true) => to.buckets.extend(numbers(packed)?),
-            ((7, Value::Bytes(packed)), true) => {
+            ((6, Value::Bytes(packed)), true) if to.buckets.len() + packed.len() / 8 <= BUCKETS => {
+                to.buckets.extend(numbers(packed)?);
+            }
+            ((7, Value::Bytes(packed)), true) if to.bounds.len() + packed.len() / 8 <= BUCKETS => {
                 to.bounds.extend(numbers(packed)?.map(f64::from_bits));
             }
             ((11, Value::Fixed64(bits)), true) => to.min = Some(f64::from_bits(bits)),
@@ -158,7 +163,7 @@ fn point_of(
             | ((8, Value::Varint(0)), false)
             | ((8, Value::Bytes(_)), true)
             | ((10, Value::Varint(0)), true) => {}
-            // not known here: sealed
+            // not known here, or too long: sealed
             _ => return Ok(None),
         }
     }
@@ -251,6 +256,21 @@ pub(super) mod tests {
             let document: Json = serde_json::from_str(&text).unwrap();
             let metrics = document.pointer("/resourceMetrics/0/scopeMetrics/0/metrics").unwrap();
             assert_eq!(metrics.as_array().unwrap().len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_histogram_of_too_many_buckets_is_sealed() {
+        for (count, leaves) in [(BUCKETS, 1), (BUCKETS + 1, 0)] {
+            for list in ["bucketCounts", "explicitBounds"] {
+                let (metrics, lines) = selected(&json!([{
+                    "name": "http.server.request.duration.seconds",
+                    "histogram": {"aggregationTemporality": 1, "dataPoints": [
+                        {list: vec![1; count]},
+                    ]},
+                }]));
+                assert_eq!((metrics.len(), lines.counts.points), (leaves, 1 - leaves), "{list}");
+            }
         }
     }
 

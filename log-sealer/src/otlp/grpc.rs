@@ -4,12 +4,13 @@
 //! wire can become a gigabyte. Here a message stays bytes.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use prost::bytes::Buf as _;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder};
@@ -19,7 +20,7 @@ use tonic_prost::ProstEncoder;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
-use super::{Admitted, EXPORT, Exports, Form, MESSAGE, Message, Signal};
+use super::{ARRIVAL, Admitted, EXPORT, Exports, Form, MESSAGE, Message, Signal};
 use crate::error::{self, Refused};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -118,17 +119,33 @@ where
     let mut grpc = Grpc::new(Raw)
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MESSAGE);
-    let response = grpc.unary(Export { exports, signal, admitted }, request).await;
-    // tonic says OUT_OF_RANGE for a message that is too long, and OTLP would have it sent again and again
-    if is(&response, Code::OutOfRange) { refusal(Refused::TooMuch) } else { response }
+    let (arrives, arrived) = oneshot::channel();
+    let export = Export { exports, signal, admitted, arrives: Some(arrives) };
+    let late = async {
+        // it ends well with the message, or with the call
+        if timeout(ARRIVAL, arrived).await.is_ok() {
+            pending::<()>().await;
+        }
+    };
+    let response = tokio::select! {
+        response = grpc.unary(export, request) => response,
+        () = late => return refusal(Refused::Slow),
+    };
+    // tonic says so of a message that is too long, before or after decompression, and exporters would send it again
+    let too_long = [Code::OutOfRange, Code::ResourceExhausted];
+    if code(&response).is_some_and(|code| too_long.contains(&code)) {
+        refusal(Refused::TooMuch)
+    } else {
+        response
+    }
 }
 
 fn refusal(why: Refused) -> http::Response<Body> {
     error::status(why).into_http()
 }
 
-fn is(response: &http::Response<Body>, code: Code) -> bool {
-    Status::from_header_map(response.headers()).is_some_and(|status| status.code() == code)
+fn code(response: &http::Response<Body>) -> Option<Code> {
+    Status::from_header_map(response.headers()).map(|status| status.code())
 }
 
 /// The method `Export`, for one call.
@@ -136,6 +153,8 @@ struct Export {
     exports: Exports,
     signal: Signal,
     admitted: Option<Admitted>,
+    /// Dropped when the message is there.
+    arrives: Option<oneshot::Sender<Infallible>>,
 }
 
 impl UnaryService<Message> for Export {
@@ -144,6 +163,7 @@ impl UnaryService<Message> for Export {
     type Future = Boxed<Result<Response<()>, Status>>;
 
     fn call(&mut self, request: Request<Message>) -> Self::Future {
+        drop(self.arrives.take());
         let (exports, signal, admitted) = (self.exports.clone(), self.signal, self.admitted.take());
         Box::pin(async move {
             let admitted = admitted.ok_or_else(|| Status::internal("one call, one message"))?;
@@ -179,5 +199,46 @@ impl Decoder for Raw {
         let mut bytes = Zeroizing::new(vec![0; from.remaining()]);
         from.copy_to_slice(&mut bytes);
         Ok(Some(Message { bytes, form: Form::Protobuf, gzip: false }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body::Frame;
+    use tokio::time::Instant;
+    use tonic::codegen::Bytes;
+
+    use super::*;
+    use crate::intake::Intake;
+
+    /// A body of which nothing comes.
+    struct Idle;
+
+    impl http_body::Body for Idle {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_nothing_holds_nobody_up_for_long() {
+        let exports = Exports::new(Arc::new(Intake::default()), Vec::new());
+        let mut service = ExportService::<Logs>::new(&exports);
+        let began = Instant::now();
+        let idle = http::Request::post(format!("/{}/Export", Logs::NAME))
+            .header("content-type", "application/grpc")
+            .body(Idle)
+            .unwrap();
+        let Ok(answer) = service.call(idle).await;
+        assert_eq!(code(&answer), Some(Code::Unavailable));
+        assert_eq!(began.elapsed(), ARRIVAL);
     }
 }

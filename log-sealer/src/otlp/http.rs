@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tonic_types::pb;
 use zeroize::Zeroizing;
 
-use super::{EXPORT, Exports, Form, MESSAGE, Message, Signal};
+use super::{ARRIVAL, EXPORT, Exports, Form, MESSAGE, Message, Signal};
 use crate::error::{self, Refused};
 
 /// Where each signal goes.
@@ -72,7 +72,8 @@ async fn accept<B: Body<Data = Bytes>>(
 ) -> Result<(), Refused> {
     let admitted = exports.admit().await;
     let mut body = pin!(body);
-    let bytes = match body::read(body.as_mut(), MESSAGE).await {
+    let read = timeout(ARRIVAL, body::read(body.as_mut(), MESSAGE)).await;
+    let bytes = match read.map_err(|_| Refused::Slow)? {
         Ok(bytes) => bytes,
         Err(BodyError::TooLarge(_)) => {
             drop(admitted);
@@ -141,9 +142,9 @@ fn refusal(form: Form, why: Refused) -> Answer {
         Refused::Malformed | Refused::TooDeep(_) => StatusCode::BAD_REQUEST,
         Refused::TooMuch => StatusCode::PAYLOAD_TOO_LARGE,
         Refused::Full | Refused::Slow | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        // neither is sent again (OTLP specification, "Failures")
-        Refused::Dropped => StatusCode::INSUFFICIENT_STORAGE,
-        Refused::Unsealed | Refused::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        // they are on record as lost, and some exporters send again after every 5xx
+        Refused::Dropped | Refused::Unsealed => StatusCode::UNPROCESSABLE_ENTITY,
+        Refused::Failed => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let retry = error::retry(why);
     let mut answer = match form {
@@ -224,6 +225,9 @@ mod tests {
 
     #[test]
     fn a_refusal_says_the_same_in_both_forms() {
+        for why in [Refused::Dropped, Refused::Unsealed] {
+            assert!(refusal(Form::Json, why).status().is_client_error(), "never sent again");
+        }
         for why in [Refused::Malformed, Refused::TooMuch, Refused::Full, Refused::Failed] {
             let [protobuf, json] = [Form::Protobuf, Form::Json].map(|form| refusal(form, why));
             assert_eq!(protobuf.status(), json.status());

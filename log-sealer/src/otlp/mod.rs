@@ -1,7 +1,8 @@
 //! OTLP in: what both transports have in common, and the one place where an export is accepted.
 //!
 //! A message stays bytes until its turn comes: few are in hand at once, and one is written as lines at a time.
-//! So memory is bounded whatever is sent.
+//! So memory is bounded whatever is sent on a connection. (HTTP has a bound in connections; gRPC has none, and they come
+//! from the group's own containers.)
 //!
 //! Handling an export logs nothing, at any level: this role's own events arrive here too.
 
@@ -32,6 +33,9 @@ const MESSAGE: usize = 4 << 20;
 
 /// Messages that are received at the same time. Others wait, unread, on their connections.
 const RECEIVING: usize = 8;
+
+/// How long a message may take to arrive once it was admitted: it comes over loopback, and others wait.
+const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// The longest that an export may take, from its first byte to the answer.
 const EXPORT: Duration = Duration::from_secs(20);

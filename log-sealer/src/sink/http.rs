@@ -1,8 +1,9 @@
 //! `LOG_ENDPOINT`: whoever takes lines by POST.
 //!
 //! The body is `application/x-ndjson`, a line a record, and `Idempotency-Key` says which: `<boot>-<seq>`, or
-//! `<boot>-<first>-<last>`. Any 2xx says that they are safe there. What was not heard is sent again, with the same key
-//! as long as this process lives; a receiver that wants each record once goes by boot and number.
+//! `<boot>-<first>-<last>`. Any 2xx says that they are safe there, whatever is behind it. What was not heard is sent
+//! again, with the same key as long as this process lives and the body need not be smaller; a receiver that wants each
+//! record once goes by boot and number.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -65,8 +66,7 @@ impl Http {
     }
 
     pub(super) async fn put(&self, items: &[Arc<Sealed>]) -> Result<(), SinkError> {
-        self.party.once(&self.call(items)).await?;
-        Ok(())
+        Ok(self.party.once_by_status(&self.call(items)).await?)
     }
 
     fn call(&self, items: &[Arc<Sealed>]) -> Call {

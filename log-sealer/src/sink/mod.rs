@@ -137,13 +137,24 @@ const ASKED: Duration = Duration::from_secs(600);
 impl SinkError {
     /// The shortest pause before the next try.
     pub(crate) fn pause(&self) -> Duration {
-        let Self::Call(error) = self else { return Duration::ZERO };
+        let (Self::Call(error) | Self::Identity(error)) = self else { return Duration::ZERO };
         let conflict = matches!(
             error,
             OutboundError::Refused { status, .. } if *status == ::http::StatusCode::CONFLICT
         );
         let own = if error.is_transient() || conflict { Duration::ZERO } else { REFUSED };
         error.retry_after().unwrap_or_default().min(ASKED).max(own)
+    }
+
+    /// Whether fewer records at a time may be taken: they are too long for the other side, or for the line to it.
+    pub(crate) fn is_too_much(&self) -> bool {
+        match self {
+            Self::Call(OutboundError::Refused { status, .. }) => {
+                *status == ::http::StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::Call(OutboundError::TimedOut { .. }) => true,
+            _ => false,
+        }
     }
 }
 

@@ -125,11 +125,32 @@ impl Disk {
             found.broken += if double { self.set_aside(later) } else { 0 };
             double
         });
+        self.move_down(&mut found);
         found.newest = found.items.iter().rev().take(NEWEST).find_map(|(name, _)| {
             let beginning = read_at_most(&self.path(name), item::BEGINNING).ok()?;
             Some((*name, item::record_digest(&beginning, name)?))
         });
         Ok(found)
+    }
+
+    /// Whoever plants an item at a position that this role never comes to would leave none for what is put after it. All
+    /// are then numbered anew, in their order, and offered to every sink again.
+    fn move_down(&self, found: &mut Found) {
+        if found.items.last().is_none_or(|(name, _)| name.position < name::BEGIN) {
+            return;
+        }
+        let mut position = 0;
+        found.items.retain_mut(|(name, _)| {
+            // never above where it was, since positions rise: no other is replaced
+            let moved = Name { position, ..*name };
+            let kept = fs::rename(self.path(name), self.path(&moved)).is_ok();
+            if kept {
+                *name = moved;
+                position += 1;
+            }
+            kept
+        });
+        found.cursors.values_mut().for_each(|cursor| *cursor = 0);
     }
 
     /// Writes an item.

@@ -18,7 +18,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attestation::log_record::Previous;
+use attestation::log_record::{self, Previous};
 use service::lifecycle;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
@@ -89,6 +89,8 @@ pub(crate) struct Head {
 pub(crate) struct Portion {
     /// Of one boot, in order; never empty.
     pub(crate) items: Vec<Arc<Sealed>>,
+    /// The longest that its lines can be together.
+    pub(crate) lines: u64,
     /// Where the sink's cursor is once it has them.
     pub(crate) end: u64,
 }
@@ -200,6 +202,18 @@ impl Spool {
             && state.bytes.saturating_add(disk::space(segment)) <= self.limit - RESERVE
     }
 
+    /// Whether a boot can begin: its first record fits, into what segments leave if need be.
+    pub(crate) fn fits_beginning(&self) -> bool {
+        let state = self.state();
+        state.entries.len() < ITEMS
+            && state.bytes.saturating_add(disk::space(log_record::MAX_LENGTH)) <= self.limit
+    }
+
+    /// Waits until a boot can begin.
+    pub(crate) async fn room_for_beginning(&self) {
+        self.wait(|| self.fits_beginning().then_some(())).await;
+    }
+
     /// Waits until there is room for a segment of that many bytes.
     pub(crate) async fn room(&self, segment: usize) {
         self.wait(|| self.fits(segment).then_some(())).await;
@@ -244,26 +258,29 @@ impl Spool {
     /// [`FileError`]: the disk fails; the same call may be made again.
     pub(crate) async fn portion(&self, sink: usize, lines: u64) -> Result<Portion, FileError> {
         let mut items: Vec<Arc<Sealed>> = Vec::new();
-        let (mut end, mut room, mut boot) = (0, lines, None);
+        let (mut end, mut length, mut boot) = (0, 0_u64, None);
         loop {
             let entry = if items.is_empty() {
                 self.wait(|| self.state().at(sink, end)).await
             } else {
                 let more = self.state().at(sink, end);
-                match more.filter(|entry| Some(entry.name.boot) == boot && entry.line() <= room) {
+                let fits = |entry: &Entry| length.saturating_add(entry.line()) <= lines;
+                match more.filter(|entry| Some(entry.name.boot) == boot && fits(entry)) {
                     Some(entry) => entry,
-                    None => return Ok(Portion { items, end }),
+                    None => return Ok(Portion { items, lines: length, end }),
                 }
             };
             end = entry.name.position + 1;
             boot = Some(entry.name.boot);
-            room = room.saturating_sub(entry.line());
+            length = length.saturating_add(entry.line());
             match self.read(&entry).await {
                 Ok(Some(sealed)) => items.push(sealed),
                 Ok(None) => self.damaged(&entry.name),
                 Err(error) if items.is_empty() => return Err(error),
                 // this one is read again when its turn comes
-                Err(_) => return Ok(Portion { items, end: entry.name.position }),
+                Err(_) => {
+                    return Ok(Portion { items, lines: length, end: entry.name.position });
+                }
             }
         }
     }

@@ -10,8 +10,11 @@ const ITEM: &str = ".sealed";
 /// How files of cursors end.
 const CURSOR: &str = ".cursor";
 
-/// Positions from here on are nobody's: there is always one left after the last.
+/// Positions from here on are nobody's.
 const LAST: u64 = u64::MAX / 2;
+
+/// Where a process begins at the latest, so that there is always a position left after the last.
+pub(super) const BEGIN: u64 = LAST / 2;
 
 /// An item's place in the spool, and what it claims to be: `<position>-<boot>-<seq>.sealed`, the numbers in as many
 /// digits as they can have, so that names sort as positions do.

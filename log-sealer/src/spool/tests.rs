@@ -13,7 +13,7 @@ use super::item::tests::sealed;
 use super::*;
 
 /// What waits for ever does not do so for this long.
-const AT_ONCE: Duration = Duration::from_millis(50);
+const AT_ONCE: Duration = Duration::from_millis(250);
 
 const LIMIT: u64 = 4 << 20;
 
@@ -213,4 +213,44 @@ async fn what_the_host_puts_there_is_passed_over_and_set_aside() {
     assert!(path(&written).exists());
     fs::write(path(&written), forged).unwrap();
     assert_eq!(take(&spool, 0).await, [(2, 2)]);
+}
+
+#[tokio::test]
+async fn a_planted_position_leaves_room_for_what_comes_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(Some(&folder), &["a"]).await;
+    for seq in 0..3 {
+        put(&spool, 1, seq, Some(b"age")).await;
+    }
+    assert_eq!(take(&spool, 0).await.len(), 3);
+    put(&spool, 1, 3, None).await;
+    drop(spool);
+    for position in [u64::MAX / 2 - 1, u64::MAX / 4] {
+        let planted = Name { position, boot: [9; 16], seq: 9 }.to_string();
+        fs::write(folder.path().join(planted), item::parts(&sealed(9, 9, None)).concat()).unwrap();
+        let spool = open(Some(&folder), &["a"]).await;
+        put(&spool, 2, 0, None).await;
+        drop(spool);
+    }
+    let spool = open(Some(&folder), &["a"]).await;
+    assert_eq!(take(&spool, 0).await, [(1, 2), (1, 3), (9, 9), (2, 0), (9, 9), (2, 0)]);
+}
+
+#[tokio::test]
+async fn a_boot_begins_within_the_bound_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(Some(&folder), &["a"]).await;
+    let mut seq = 0;
+    while spool.fits_beginning() {
+        put(&spool, 1, seq, Some(&[7; 400_000])).await;
+        seq += 1;
+    }
+    assert!(spool.state().bytes <= LIMIT);
+    assert!(timeout(AT_ONCE, spool.room_for_beginning()).await.is_err());
+    drop(spool);
+    let spool = open(Some(&folder), &["a"]).await;
+    assert!(!spool.fits_beginning(), "nor does the next");
+    let portion = spool.portion(0, 0).await.unwrap();
+    spool.passed(0, portion.end).await;
+    spool.room_for_beginning().await;
 }

@@ -218,11 +218,11 @@ async fn where_the_rule_is_to_drop_senders_are_told_and_the_record_says_how_much
     sealer.sidecar.give_evidence();
     sealer.ready().await;
     let (stored, refused) = flood(&sealer, 0).await;
-    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.get_details_retry_info().is_none(), "it is of no use to come back");
     let two = [record(&noise(1, 1 << 19)), record(&noise(2, 1 << 19))];
     let refused = export(&sealer.channel, request("a", two)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.code(), Code::FailedPrecondition);
 
     std::fs::rename(&away, &folder).unwrap();
     // each that is dropped until there is room again counts

@@ -30,8 +30,9 @@ const LIMITS: Limits = Limits {
 /// A token is not used in the last minutes of its life: what it is sent with takes time, and clocks differ.
 const MARGIN: Duration = Duration::from_secs(300);
 
-/// The longest that a token is kept, however long it lives.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// How long a token is kept at least and at most, however long it lives: one that ends too early is refused, and then
+/// forgotten.
+const KEPT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(24 * 3600));
 
 /// Where the service answers: scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +107,7 @@ impl Identity {
         }
         let answer = self.service.repeatedly(&self.call).await.map_err(SinkError::Identity)?;
         let (bearer, life) = read(&answer.body).ok_or(SinkError::NoToken)?;
-        let life = life.saturating_sub(MARGIN).min(LONGEST);
+        let life = life.saturating_sub(MARGIN).clamp(KEPT.0, KEPT.1);
         self.kept = Some((bearer.clone(), now + life));
         Ok(bearer)
     }

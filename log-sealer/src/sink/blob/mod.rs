@@ -249,7 +249,19 @@ impl Blob {
         Call { method, ..Call::get(url) }
     }
 
-    async fn call(&mut self, mut call: Call) -> Result<Answer, SinkError> {
+    /// A token that is not accepted may only be too old: another is asked for, once.
+    async fn call(&mut self, call: Call) -> Result<Answer, SinkError> {
+        let first = self.call_once(call.clone()).await;
+        match first {
+            Err(SinkError::Call(OutboundError::Refused {
+                status: StatusCode::UNAUTHORIZED,
+                ..
+            })) => self.call_once(call).await,
+            first => first,
+        }
+    }
+
+    async fn call_once(&mut self, mut call: Call) -> Result<Answer, SinkError> {
         let headers = [
             (AUTHORIZATION, self.identity.bearer().await?),
             (HeaderName::from_static("x-ms-version"), VERSION),

@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 pub(crate) enum Reply {
     /// This status line, and headers after it.
     Status(&'static str),
+    /// This status line, and the beginning of a body that never ends.
+    Endless(&'static str),
     /// It takes the request, and closes the connection.
     Lost,
     /// Nothing, for ever.
@@ -79,12 +81,13 @@ async fn serve(stream: TcpStream, state: State) {
     while let Some(post) = post(&mut stream).await {
         state.posts.lock().unwrap().push(post);
         let reply = state.replies.lock().unwrap().pop_front();
-        let status = match reply.unwrap_or(Reply::Status("204 No Content")) {
-            Reply::Status(status) => status,
+        let (status, length) = match reply.unwrap_or(Reply::Status("204 No Content")) {
+            Reply::Status(status) => (status, 0),
+            Reply::Endless(status) => (status, 1 << 40),
             Reply::Lost => return,
             Reply::Never => std::future::pending().await,
         };
-        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n");
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
