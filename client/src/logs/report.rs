@@ -219,7 +219,7 @@ impl Boot {
             writeln!(out, "  {} records are there more than once", self.duplicates)?;
         }
         for Moment { seq, time, what } in &self.timeline {
-            writeln!(out, "  {} record {seq}: {}", date(*time), what.text())?;
+            writeln!(out, "  {} record {seq}: {}", date(*time), printable(&what.text()))?;
         }
         if self.more_moments > 0 {
             writeln!(out, "  … and {} more", self.more_moments)?;
@@ -230,7 +230,7 @@ impl Boot {
         };
         writeln!(out, "  {end}")?;
         for note in &self.notes {
-            writeln!(out, "  note: {note}")?;
+            writeln!(out, "  note: {}", printable(&note.to_string()))?;
         }
         for problem in &self.problems {
             writeln!(out, "  PROBLEM {}", with_causes(problem))?;
@@ -312,6 +312,7 @@ fn problem_json(problem: &Problem) -> Value {
     json!({"name": problem.name(), "text": with_causes(problem)})
 }
 
+/// A problem with its causes, in a line. Names of files stand in it, and whoever stores a log chose them.
 pub(super) fn with_causes(problem: &Problem) -> String {
     let mut text = problem.to_string();
     let mut cause = std::error::Error::source(problem);
@@ -319,5 +320,5 @@ pub(super) fn with_causes(problem: &Problem) -> String {
         let _ = write!(text, ": {error}");
         cause = error.source();
     }
-    text
+    printable(&text)
 }

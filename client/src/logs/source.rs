@@ -14,7 +14,7 @@ use attestation::log_record::{self, Record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::capture::{Found, Line, Scanner};
+use super::capture::{Found, LONGEST_WRAPPED, Line, Scanner};
 use super::segment::MAX_SEALED;
 use super::{OpenError, Problem};
 
@@ -27,7 +27,7 @@ const MOST_FILES: usize = 65_536;
 /// Where a log lies.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A folder with `<boot>-<seq>.jws` and `<boot>-<seq>.age`, or with `<boot>….jsonl` as a blob container has them.
+    /// A folder with `<boot>-<seq>.jws` and `<boot>-<seq>.age`, or with `<boot>.jsonl`, `<boot>-2.jsonl` and so on as a blob container has them.
     /// Other names are passed over.
     Folder(PathBuf),
     /// A file with the sealer's standard output. Other lines are passed over. It is read twice, so it cannot be
@@ -57,6 +57,8 @@ pub(super) struct Index {
     files: Vec<LineFile>,
     boots: BTreeMap<String, BTreeMap<u64, Entry>>,
     entries: usize,
+    /// How many files of a folder were records or segments when it was looked at last.
+    named: usize,
     /// What is wrong with the source itself.
     pub(super) problems: Vec<Problem>,
 }
@@ -109,7 +111,7 @@ impl Index {
             Source::Captured(path) => vec![LineFile::new(path.clone())],
         };
         let source = source.clone();
-        Self { source, files, boots: BTreeMap::new(), entries: 0, problems: Vec::new() }
+        Self { source, files, boots: BTreeMap::new(), entries: 0, named: 0, problems: Vec::new() }
     }
 
     /// Whether there is nothing like a log.
@@ -131,14 +133,20 @@ impl Index {
     fn folder(&mut self, path: &Path) -> Result<(), OpenError> {
         let unreadable = |error| OpenError::Source(path.to_owned(), error);
         let mut with_lines = Vec::new();
+        let mut named = 0;
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
             let Some(name) = name.to_str() else { continue };
             if let Some((boot, seq, kind)) = parse_name(name) {
                 self.file(boot, seq, kind)?;
+                named += 1;
             } else if has_lines(name) {
                 with_lines.push(path.join(name));
             }
+        }
+        // Nobody who writes a log takes away what is in it.
+        if named < std::mem::replace(&mut self.named, named) {
+            return Err(OpenError::Replaced(path.to_owned()));
         }
         with_lines.sort();
         with_lines.retain(|path| self.files.iter().all(|file| file.path != *path));
@@ -305,15 +313,22 @@ impl Index {
         match place {
             Place::File => {
                 let name = format!("{boot}-{seq:08}.{}", kind.extension());
-                read_at_most(plain(&self.source.path().join(name))?, kind.longest())
+                let longest = u64::try_from(kind.longest()).unwrap_or(u64::MAX);
+                read_at_most(plain(&self.source.path().join(name))?, longest)
             }
             Place::Line { file, offset, length, .. } => {
                 let file = self.files.get(file).ok_or(io::ErrorKind::NotFound)?;
                 let mut file = plain(&file.path)?;
                 file.seek(SeekFrom::Start(offset))?;
-                let mut bytes = vec![0; length];
-                file.read_exact(&mut bytes)?;
-                Ok(bytes)
+                let bytes = read_at_most(
+                    file.take(u64::try_from(length).unwrap_or(u64::MAX)),
+                    LONGEST_WRAPPED,
+                )?;
+                if bytes.len() == length {
+                    Ok(bytes)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                }
             }
         }
     }
@@ -375,10 +390,11 @@ fn parse_name(name: &str) -> Option<(&str, u64, Kind)> {
     (is_boot(boot) && format!("{seq:08}") == number).then_some((boot, seq, kind))
 }
 
-/// Whether a file is one of a boot's blobs.
+/// Whether a file is one of a boot's blobs, by exactly the name that `log-sealer` gives it.
 fn has_lines(name: &str) -> bool {
-    let stem = name.strip_suffix(".jsonl");
-    stem.and_then(|stem| stem.get(..32)).is_some_and(is_boot)
+    let Some(stem) = name.strip_suffix(".jsonl") else { return false };
+    let (boot, number) = stem.split_once('-').unwrap_or((stem, "1"));
+    is_boot(boot) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_boot(text: &str) -> bool {
@@ -396,9 +412,8 @@ pub(super) fn unverified(compact: &str) -> Option<Record> {
     Jws::parse(compact, log_record::MAX_LENGTH).ok()?.unverified().ok()
 }
 
-fn read_at_most(from: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     from.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
         return Err(io::Error::new(
@@ -438,7 +453,11 @@ mod tests {
             assert!(!has_lines(&bad), "{bad}");
         }
         assert!(has_lines(&format!("{BOOT}.jsonl")) && has_lines(&format!("{BOOT}-2.jsonl")));
-        assert!(!has_lines("notes.jsonl") && !has_lines(&format!("{BOOT}.jsonl.gz")));
+        for bad in ["-.jsonl", "-x.jsonl", "-2-3.jsonl", "x.jsonl", "\u{1b}[2J.jsonl", ".jsonl.gz"]
+        {
+            assert!(!has_lines(&format!("{BOOT}{bad}")), "{bad}");
+        }
+        assert!(!has_lines("notes.jsonl"));
     }
 
     #[test]
