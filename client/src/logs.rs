@@ -7,8 +7,8 @@
 //! says at the end whether everything was right.
 //!
 //! Whoever stores a log can withhold its end. A boot that ended in order says so, one that works signs heartbeats,
-//! and where the sealer knows the boot before, its first record names the newest record of that: what is missing all
-//! the same is named.
+//! and where the sealer keeps a spool, its first record names the newest record of the boot before, as far as the spool
+//! has it. An end that is missing all the same is named; whether a crash or a hand took it, nobody can tell.
 //!
 //! Without a key nothing is opened, and everything else is verified.
 //!
@@ -88,6 +88,11 @@ pub enum OpenError {
         /// The limit.
         limit: usize,
     },
+    /// A boot that was asked for is not there.
+    #[error(
+        "no boot of the log begins with {0:?}: pmc logs verify without --boot shows which there are"
+    )]
+    NoSuchBoot(String),
     /// The caller could not take a document.
     #[error("the log records could not be passed on")]
     Output(#[source] io::Error),
@@ -171,9 +176,14 @@ impl<'a> Log<'a> {
         Ok(self.report())
     }
 
-    /// What was found so far, for who cannot read on.
+    /// What was found until the log was taken away, which is wrong, too.
     #[must_use]
-    pub fn report(mut self) -> Report {
+    pub fn taken_away(mut self, error: OpenError) -> Report {
+        self.index.problems.push(Problem::TakenAway(Box::new(error)));
+        self.report()
+    }
+
+    fn report(mut self) -> Report {
         let problems = std::mem::take(&mut self.index.problems);
         let ordered = self.order.iter().filter_map(|id| self.boots.remove(id));
         let done = ordered.map(|boot| boot.finish(&self.index)).collect();
@@ -187,10 +197,15 @@ impl<'a> Log<'a> {
             let (Source::Folder(path) | Source::Captured(path)) = &self.source;
             return Err(OpenError::Empty(path.clone()));
         }
+        let all = self.index.boots();
+        let is_there = |prefix: &&String| all.iter().any(|id| id.starts_with(prefix.as_str()));
+        if complete && let Some(prefix) = self.only.iter().find(|prefix| !is_there(prefix)) {
+            return Err(OpenError::NoSuchBoot(prefix.clone()));
+        }
         let wanted = |id: &String| {
             self.only.is_empty() || self.only.iter().any(|prefix| id.starts_with(prefix.as_str()))
         };
-        self.order = self.index.boots().into_iter().filter(wanted).collect();
+        self.order = all.into_iter().filter(wanted).collect();
         for id in &self.order {
             let boot = self.boots.entry(id.clone()).or_insert_with(|| Reading::new(id));
             boot.advance(&self.index, &self.with, complete, each)?;

@@ -20,12 +20,17 @@ pub(super) type Each<'a> = dyn FnMut(&Document<'_>) -> io::Result<()> + 'a;
 /// A sealer that works is never silent for longer than this many heartbeats.
 pub(super) const SILENCE: u64 = 3;
 
+/// By how many seconds clocks may differ: a record that is further ahead is of a clock that was set.
+const SKEW: u64 = 300;
+
 /// A boot that is being read.
 pub(super) struct Reading {
     boot: Boot,
     state: State,
     /// Whether a key opens segments for the readers of now, as far as was tried.
     is_reader: bool,
+    /// A record was ahead of the clock here.
+    is_ahead: bool,
     /// Problems that were told.
     told: usize,
 }
@@ -53,7 +58,7 @@ pub(super) struct Done {
 
 impl Reading {
     pub(super) fn new(id: &str) -> Self {
-        Self { boot: Boot::new(id), state: State::Fresh, is_reader: true, told: 0 }
+        Self { boot: Boot::new(id), state: State::Fresh, is_reader: true, is_ahead: false, told: 0 }
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -119,12 +124,22 @@ impl Reading {
             }
             self.boot.duplicates = self.boot.duplicates.saturating_add(entry.duplicates);
         }
-        let State::Following(Following { chain, heartbeat }) = self.state else {
-            return Done { boot: self.boot, heartbeat: None };
+        let Following { chain, heartbeat } = match self.state {
+            State::Following(following) => following,
+            // It was waited for, and will not come.
+            State::Fresh => {
+                self.boot.problems.push(Problem::NoBeginning(None));
+                return Done { boot: self.boot, heartbeat: None };
+            }
+            State::Broken => return Done { boot: self.boot, heartbeat: None },
         };
         let newest = chain.head().0;
         if let Some(later) = index.next_record(&self.boot.id, newest) {
-            self.boot.problems.push(Problem::Missing { first: newest + 1, last: later - 1 });
+            self.boot.problems.push(match later.checked_sub(newest + 2) {
+                Some(_) => Problem::Missing { first: newest + 1, last: later - 1 },
+                // Its segment was waited for.
+                None => Problem::RecordWithoutSegment { seq: later },
+            });
             return Done { boot: self.boot, heartbeat: None };
         }
         if chain.is_stopped() {
@@ -155,6 +170,7 @@ impl Reading {
         self.boot.recipients_sha256 = Some(record.recipients_sha256);
         self.boot.times = Some((record.time, record.time));
         self.boot.newest = Some(0);
+        self.hold_against_clock(0, record.time, with);
         self.boot.previous.clone_from(&previous);
         self.boot.moment(0, record.time, What::Start { previous, recipients });
         Some(Following { chain, heartbeat: heartbeat_seconds })
@@ -211,6 +227,7 @@ impl Reading {
             return None;
         }
         self.boot.newest = Some(seq);
+        self.hold_against_clock(seq, record.time, with);
         if let Some((_, newest)) = &mut self.boot.times {
             let seconds = record.time.saturating_sub(std::mem::replace(newest, record.time));
             if seconds > SILENCE.saturating_mul(following.heartbeat) {
@@ -218,6 +235,14 @@ impl Reading {
             }
         }
         Some(record)
+    }
+
+    /// Whether a record is of a time that has come.
+    fn hold_against_clock(&mut self, seq: u64, time: u64, with: &Trusting<'_>) {
+        let ahead = time.saturating_sub(with.reader.at);
+        if ahead > SKEW && !std::mem::replace(&mut self.is_ahead, true) {
+            self.wrong(Problem::ClockAhead { seq, ahead });
+        }
     }
 
     /// Counts what a record says, and reads its segment if it is the right one.

@@ -4,6 +4,7 @@ use std::fs;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use age::secrecy::ExposeSecret as _;
 use age::x25519::Identity;
@@ -27,8 +28,10 @@ use crate::common::otlp::{long, say};
 use crate::common::sidecar::Attester;
 use crate::common::{Place, Sealer};
 
-/// When the logs are read: within the simulated certificates' validity.
-const NOW: u64 = 1_780_000_000;
+/// When the logs are read: as they were written, by the machine's clock. It is within the simulated certificates' validity.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
 
 /// A container group on a simulated machine.
 pub(crate) struct Group {
@@ -91,7 +94,7 @@ pub(crate) fn read(
 ) -> Result<(Report, String), OpenError> {
     let identities = Identities::from_text(place.reader.to_string().expose_secret()).unwrap();
     let Group { anchors, policy, .. } = group;
-    let reader = Reader { identities: &identities, anchors, policy, at: NOW };
+    let reader = Reader { identities: &identities, anchors, policy, at: now() };
     let mut text = Vec::new();
     let report = open(source, &reader, &mut |document| document.write_text(&mut text))?;
     Ok((report, String::from_utf8(text).unwrap()))
@@ -145,7 +148,7 @@ async fn new_readers_come_by_the_operators_word_and_are_on_record() {
     let read = |place: &Place, reader: &Identity| {
         let identities = Identities::from_text(reader.to_string().expose_secret()).unwrap();
         let Group { anchors, policy, .. } = &group;
-        let reader = Reader { identities: &identities, anchors, policy, at: NOW };
+        let reader = Reader { identities: &identities, anchors, policy, at: now() };
         let log = Log::new(&Source::Folder(place.folder()), &reader);
         log.with_signer(Some(operator.signer())).finish(&mut |_| Ok(())).unwrap()
     };
