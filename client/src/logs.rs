@@ -81,7 +81,9 @@ pub enum OpenError {
     #[error("{0} was replaced while it was read")]
     Replaced(PathBuf),
     /// More than a reader keeps track of.
-    #[error("{path} holds more than {limit} records or files: read older boots on their own")]
+    #[error(
+        "{path} holds more than {limit} records, files or boots: read older boots on their own"
+    )]
     TooMany {
         /// The source.
         path: PathBuf,
@@ -160,9 +162,13 @@ impl<'a> Log<'a> {
         newest.is_some_and(Reading::is_stopped)
     }
 
-    /// What turned out to be wrong since this was asked last.
+    /// What turned out to be wrong since this was asked last, and whether the newest boot became silent.
     pub fn news(&mut self) -> Vec<String> {
-        self.boots.values_mut().flat_map(Reading::news).collect()
+        let mut news = self.index.news();
+        news.extend(self.boots.values_mut().flat_map(Reading::news));
+        let newest = self.order.last().and_then(|id| self.boots.get_mut(id));
+        news.extend(newest.and_then(|boot| boot.silence(self.with.reader.at)));
+        news
     }
 
     /// Reads the rest: whatever is not there now is missing.
@@ -179,7 +185,8 @@ impl<'a> Log<'a> {
     /// What was found until the log was taken away, which is wrong, too.
     #[must_use]
     pub fn taken_away(mut self, error: OpenError) -> Report {
-        self.index.problems.push(Problem::TakenAway(Box::new(error)));
+        let problem = Problem::TakenAway(Box::new(error));
+        report::keep(&mut self.index.problems, &mut self.index.more_problems, problem);
         self.report()
     }
 
@@ -188,7 +195,8 @@ impl<'a> Log<'a> {
         let ordered = self.order.iter().filter_map(|id| self.boots.remove(id));
         let done = ordered.map(|boot| boot.finish(&self.index)).collect();
         let all = self.only.is_empty();
-        Report { boots: links::link(done, &self.index, self.with.reader.at, all), problems }
+        let boots = links::link(done, &self.index, self.with.reader.at, all);
+        Report { boots, problems, more_problems: self.index.more_problems }
     }
 
     fn read(&mut self, complete: bool, each: &mut Each<'_>) -> Result<(), OpenError> {

@@ -33,6 +33,8 @@ pub(super) struct Reading {
     is_ahead: bool,
     /// Problems that were told.
     told: usize,
+    /// After which record it was said that nothing follows.
+    silent_after: Option<u64>,
 }
 
 enum State {
@@ -58,7 +60,14 @@ pub(super) struct Done {
 
 impl Reading {
     pub(super) fn new(id: &str) -> Self {
-        Self { boot: Boot::new(id), state: State::Fresh, is_reader: true, is_ahead: false, told: 0 }
+        Self {
+            boot: Boot::new(id),
+            state: State::Fresh,
+            is_reader: true,
+            is_ahead: false,
+            told: 0,
+            silent_after: None,
+        }
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -72,6 +81,18 @@ impl Reading {
         let news = news.collect();
         self.told = self.boot.problems.len();
         news
+    }
+
+    /// That nothing followed its newest record for longer than a sealer that works is silent: said once a record.
+    pub(super) fn silence(&mut self, at: u64) -> Option<String> {
+        let State::Following(Following { chain, heartbeat }) = &self.state else { return None };
+        let ((_, time), seq) = (self.boot.times?, self.boot.newest?);
+        let is_late = at > time.saturating_add(SILENCE.saturating_mul(*heartbeat));
+        let is_silent = is_late && !chain.is_stopped();
+        (is_silent && self.silent_after.replace(seq) != Some(seq)).then(|| {
+            let boot = &self.boot.id;
+            format!("boot {boot}: nothing followed record {seq} within three heartbeats")
+        })
     }
 
     /// Reads what is there, as far as it can be believed. `complete`: nothing will be added, so that what is not
@@ -115,12 +136,13 @@ impl Reading {
 
     /// Says what is missing, and what is there that should not be.
     pub(super) fn finish(mut self, index: &Index) -> Done {
-        for (seq, entry) in index.entries(&self.boot.id) {
+        let id = self.boot.id.clone();
+        for (seq, entry) in index.entries(&id) {
             if entry.forked {
-                self.boot.problems.push(Problem::Fork { seq });
+                self.boot.wrong(Problem::Fork { seq });
             }
             if entry.has_segment() && !entry.has_record() {
-                self.boot.problems.push(Problem::SegmentWithoutRecord { seq });
+                self.boot.wrong(Problem::SegmentWithoutRecord { seq });
             }
             self.boot.duplicates = self.boot.duplicates.saturating_add(entry.duplicates);
         }
@@ -128,14 +150,14 @@ impl Reading {
             State::Following(following) => following,
             // It was waited for, and will not come.
             State::Fresh => {
-                self.boot.problems.push(Problem::NoBeginning(None));
+                self.boot.wrong(Problem::NoBeginning(None));
                 return Done { boot: self.boot, heartbeat: None };
             }
             State::Broken => return Done { boot: self.boot, heartbeat: None },
         };
         let newest = chain.head().0;
         if let Some(later) = index.next_record(&self.boot.id, newest) {
-            self.boot.problems.push(match later.checked_sub(newest + 2) {
+            self.boot.wrong(match later.checked_sub(newest + 2) {
                 Some(_) => Problem::Missing { first: newest + 1, last: later - 1 },
                 // Its segment was waited for.
                 None => Problem::RecordWithoutSegment { seq: later },
@@ -355,7 +377,7 @@ impl Reading {
     }
 
     fn wrong(&mut self, problem: Problem) {
-        self.boot.problems.push(problem);
+        self.boot.wrong(problem);
     }
 }
 

@@ -21,7 +21,9 @@ fn follow(
 ) -> Vec<Vec<String>> {
     let identities = identities(author);
     let (anchors, policy) = (group.anchors(), group.policy());
-    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    // While the sealer writes, so that it is not silent.
+    let at = NOW - 900;
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at };
     let mut log = Log::new(source, &reader);
     let mut seen = Vec::new();
     for step in steps {
@@ -143,6 +145,36 @@ fn a_folder_that_becomes_smaller_is_not_the_one_that_was_read() {
     log.advance(&mut |_| Ok(())).unwrap();
     fs::remove_file(folder.path().join(format!("{}-00000004.jws", author.boot))).unwrap();
     assert!(matches!(log.advance(&mut |_| Ok(())), Err(OpenError::Replaced(_))));
+}
+
+#[test]
+fn who_follows_is_told_what_is_wrong_with_the_source_and_of_silence_once() {
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("output");
+    let (lines, others) = (author(&group, &reader).lines(), author(&group, &reader).lines());
+    let identities = identities(&reader);
+    let (anchors, policy) = (group.anchors(), group.policy());
+    let at = NOW - 900;
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at };
+    let mut log = Log::new(&Source::Captured(path.clone()), &reader);
+    let mut text = String::new();
+    let mut news = |more: &str, at: u64| {
+        text += more;
+        fs::write(&path, &text).unwrap();
+        log.set_time(at);
+        log.advance(&mut |_| Ok(())).unwrap();
+        log.news()
+    };
+    assert!(news(&(lines[..2].join("\n") + "\n"), at).is_empty());
+    let wrong = news(&format!("{}\n{}\n", &lines[2][..40], others[1]), at);
+    assert!(wrong[0].starts_with("line 3 of ") && wrong[1].ends_with("records 1"), "{wrong:?}");
+    assert!(wrong.len() == 2 && news("", at).is_empty(), "it is told once");
+    let silent = news("", NOW);
+    assert!(silent.len() == 1 && silent[0].ends_with("record 1 within three heartbeats"));
+    assert!(news("", NOW + 1).is_empty());
+    assert_eq!(news(&format!("{}\n", lines[2]), NOW).len(), 1, "after another record again");
+    assert!(news(&(lines[3..].join("\n") + "\n"), NOW).is_empty(), "it stopped");
 }
 
 /// What did not come while a log was followed, once it is taken away.

@@ -31,7 +31,7 @@ pub(super) fn link(done: Vec<Done>, index: &Index, at: u64, all: bool) -> Vec<Bo
             Some(previous) => named(boot, earlier, later, &previous, index, is_whole),
             None if boot.trust.is_none() || place == 0 => {}
             None if is_whole || !has_spool => boot.notes.push(Note::Unlinked),
-            None => boot.problems.push(Problem::Unlinked),
+            None => boot.wrong(Problem::Unlinked),
         }
     }
     for (boot, heartbeat) in boots.iter_mut().zip(heartbeats) {
@@ -55,14 +55,14 @@ fn named(
     let same = |other: &&mut Boot| other.previous.as_ref().is_some_and(|one| one.boot == *id);
     if let Some(other) = earlier.iter_mut().find(same) {
         let other = other.id.clone();
-        boot.problems.push(Problem::BootFork { boot: id.clone(), other });
+        boot.wrong(Problem::BootFork { boot: id.clone(), other });
     }
     let others = earlier.iter_mut().chain(later);
     let Some(before) = others.into_iter().find(|other| other.id == *id) else {
         if is_whole {
             boot.notes.push(Note::Earlier(id.clone()));
         } else {
-            boot.problems.push(Problem::BootMissing { boot: id.clone() });
+            boot.wrong(Problem::BootMissing { boot: id.clone() });
         }
         return;
     };
@@ -70,14 +70,14 @@ fn named(
     let Some(newest) = before.newest else { return };
     let (seq, later) = (*seq, boot.id.clone());
     if newest < seq {
-        before.problems.push(Problem::EndMissing { seq, later });
+        before.wrong(Problem::EndMissing { seq, later });
         return;
     }
     let here = index.record(id, seq).and_then(Result::ok);
     if here.is_none_or(|compact| sha256(compact.as_bytes()) != *digest) {
-        before.problems.push(Problem::OtherEnd { seq, later });
+        before.wrong(Problem::OtherEnd { seq, later });
     } else if newest > seq {
-        before.problems.push(Problem::WentOn { seq, later });
+        before.wrong(Problem::WentOn { seq, later });
     } else if before.end == End::Open {
         before.notes.push(Note::Crashed(later));
     }
@@ -92,6 +92,6 @@ fn end(boot: &mut Boot, heartbeat: u64, at: u64) {
     }
     let (Some((_, time)), Some(seq)) = (boot.times, boot.newest) else { return };
     if followed || at > time.saturating_add(SILENCE.saturating_mul(heartbeat)) {
-        boot.problems.push(Problem::CutOff { seq });
+        boot.wrong(Problem::CutOff { seq });
     }
 }

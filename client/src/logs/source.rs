@@ -15,11 +15,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::capture::{Found, LONGEST_WRAPPED, Line, Scanner};
+use super::report::{MOST_PROBLEMS, keep, with_causes};
 use super::segment::MAX_SEALED;
 use super::{OpenError, Problem};
 
 /// The most records and segments that are kept track of: a year of segments every ten seconds, and more.
 const MOST: usize = 8_000_000;
+
+/// The most boots: one every eight minutes for a year.
+const MOST_BOOTS: usize = 65_536;
 
 /// The most files with lines in a folder.
 const MOST_FILES: usize = 65_536;
@@ -61,6 +65,12 @@ pub(super) struct Index {
     named: usize,
     /// What is wrong with the source itself.
     pub(super) problems: Vec<Problem>,
+    /// How much more is.
+    pub(super) more_problems: u64,
+    /// How many of them were told.
+    told: usize,
+    /// Numbers that turned out to have two records, until they are told.
+    forks: Vec<(String, u64)>,
 }
 
 struct LineFile {
@@ -111,7 +121,17 @@ impl Index {
             Source::Captured(path) => vec![LineFile::new(path.clone())],
         };
         let source = source.clone();
-        Self { source, files, boots: BTreeMap::new(), entries: 0, named: 0, problems: Vec::new() }
+        Self {
+            source,
+            files,
+            boots: BTreeMap::new(),
+            entries: 0,
+            named: 0,
+            problems: Vec::new(),
+            more_problems: 0,
+            told: 0,
+            forks: Vec::new(),
+        }
     }
 
     /// Whether there is nothing like a log.
@@ -169,7 +189,7 @@ impl Index {
             (Kind::Record, Some(known)) => {
                 entry.in_file = true;
                 let same = self.digest(known, boot, seq) == self.digest(Place::File, boot, seq);
-                self.entry(boot, seq)?.again(same);
+                self.again(boot, seq, same)?;
             }
         }
         Ok(())
@@ -207,7 +227,7 @@ impl Index {
         });
         let Some((line, record)) = parsed else {
             let path = self.files.get(file).map_or_else(PathBuf::new, |file| file.path.clone());
-            self.problems.push(Problem::Line { path, line: number });
+            keep(&mut self.problems, &mut self.more_problems, Problem::Line { path, line: number });
             return Ok(());
         };
         let record_sha256 = sha256(line.record.as_bytes());
@@ -216,23 +236,43 @@ impl Index {
         let (boot, seq) = (&record.boot, record.seq);
         let known = self.entry(boot, seq)?.record;
         let same = known.map(|known| self.digest(known, boot, seq) == Some(record_sha256));
-        let entry = self.entry(boot, seq)?;
         match same {
-            None => {
-                entry.record = Some(place);
-                entry.segment = entry.segment.or(segment);
-            }
+            None => self.entry(boot, seq)?.record = Some(place),
             // delivery is at least once: the same record twice is one
-            Some(true) => {
-                entry.again(true);
-                entry.segment = entry.segment.or(segment);
-            }
-            Some(false) => entry.again(false),
+            Some(true) => self.again(boot, seq, true)?,
+            Some(false) => return self.again(boot, seq, false),
+        }
+        let entry = self.entry(boot, seq)?;
+        entry.segment = entry.segment.or(segment);
+        Ok(())
+    }
+
+    /// There is one more record of this number.
+    fn again(&mut self, boot: &str, seq: u64, same: bool) -> Result<(), OpenError> {
+        let entry = self.entry(boot, seq)?;
+        if same {
+            entry.duplicates += 1;
+        } else if !std::mem::replace(&mut entry.forked, true) && self.forks.len() < MOST_PROBLEMS {
+            self.forks.push((boot.to_owned(), seq));
         }
         Ok(())
     }
 
+    /// What turned out to be wrong since this was asked last.
+    pub(super) fn news(&mut self) -> Vec<String> {
+        let untold = self.problems.iter().skip(self.told).map(with_causes);
+        let forks = std::mem::take(&mut self.forks).into_iter();
+        let forks = forks.map(|(boot, seq)| format!("boot {boot}: {}", Problem::Fork { seq }));
+        let news = untold.chain(forks).collect();
+        self.told = self.problems.len();
+        news
+    }
+
     fn entry(&mut self, boot: &str, seq: u64) -> Result<&mut Entry, OpenError> {
+        if self.boots.len() >= MOST_BOOTS && !self.boots.contains_key(boot) {
+            let path = self.source.path().to_owned();
+            return Err(OpenError::TooMany { path, limit: MOST_BOOTS });
+        }
         match self.boots.entry(boot.to_owned()).or_default().entry(seq) {
             btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
             btree_map::Entry::Vacant(_) if self.entries >= MOST => {
@@ -337,17 +377,6 @@ impl Index {
 impl LineFile {
     fn new(path: PathBuf) -> Self {
         Self { path, identity: None, offset: 0, number: 0 }
-    }
-}
-
-impl Entry {
-    /// There is one more record of this number.
-    fn again(&mut self, same: bool) {
-        if same {
-            self.duplicates += 1;
-        } else {
-            self.forked = true;
-        }
     }
 }
 
@@ -458,6 +487,17 @@ mod tests {
             assert!(!has_lines(&format!("{BOOT}{bad}")), "{bad}");
         }
         assert!(!has_lines("notes.jsonl"));
+    }
+
+    #[test]
+    fn boots_are_kept_track_of_up_to_a_bound() {
+        let mut index = Index::new(&Source::Folder(PathBuf::new()));
+        for boot in 0..MOST_BOOTS {
+            index.entry(&format!("{boot:032x}"), 0).unwrap();
+        }
+        assert!(index.entry(&format!("{:032x}", 1), 1).is_ok(), "one that is known");
+        let outcome = index.entry(&format!("{MOST_BOOTS:032x}"), 0);
+        assert!(matches!(outcome, Err(OpenError::TooMany { limit: MOST_BOOTS, .. })));
     }
 
     #[test]
