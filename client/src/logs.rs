@@ -7,8 +7,8 @@
 //! says at the end whether everything was right.
 //!
 //! Whoever stores a log can withhold its end. A boot that ended in order says so, one that works signs heartbeats,
-//! and where the sealer knows the boot before, its first record names the newest record of that: what is missing all
-//! the same is named.
+//! and where the sealer keeps a spool, its first record names the newest record of the boot before, as far as the spool
+//! has it. An end that is missing all the same is named; whether a crash or a hand took it, nobody can tell.
 //!
 //! Without a key nothing is opened, and everything else is verified.
 //!
@@ -81,13 +81,20 @@ pub enum OpenError {
     #[error("{0} was replaced while it was read")]
     Replaced(PathBuf),
     /// More than a reader keeps track of.
-    #[error("{path} holds more than {limit} records or files: read older boots on their own")]
+    #[error(
+        "{path} holds more than {limit} records, files or boots: read older boots on their own"
+    )]
     TooMany {
         /// The source.
         path: PathBuf,
         /// The limit.
         limit: usize,
     },
+    /// A boot that was asked for is not there.
+    #[error(
+        "no boot of the log begins with {0:?}: pmc logs verify without --boot shows which there are"
+    )]
+    NoSuchBoot(String),
     /// The caller could not take a document.
     #[error("the log records could not be passed on")]
     Output(#[source] io::Error),
@@ -155,9 +162,13 @@ impl<'a> Log<'a> {
         newest.is_some_and(Reading::is_stopped)
     }
 
-    /// What turned out to be wrong since this was asked last.
+    /// What turned out to be wrong since this was asked last, and whether the newest boot became silent.
     pub fn news(&mut self) -> Vec<String> {
-        self.boots.values_mut().flat_map(Reading::news).collect()
+        let mut news = self.index.news();
+        news.extend(self.boots.values_mut().flat_map(Reading::news));
+        let newest = self.order.last().and_then(|id| self.boots.get_mut(id));
+        news.extend(newest.and_then(|boot| boot.silence(self.with.reader.at)));
+        news
     }
 
     /// Reads the rest: whatever is not there now is missing.
@@ -171,14 +182,21 @@ impl<'a> Log<'a> {
         Ok(self.report())
     }
 
-    /// What was found so far, for who cannot read on.
+    /// What was found until the log was taken away, which is wrong, too.
     #[must_use]
-    pub fn report(mut self) -> Report {
+    pub fn taken_away(mut self, error: OpenError) -> Report {
+        let problem = Problem::TakenAway(Box::new(error));
+        report::keep(&mut self.index.problems, &mut self.index.more_problems, problem);
+        self.report()
+    }
+
+    fn report(mut self) -> Report {
         let problems = std::mem::take(&mut self.index.problems);
         let ordered = self.order.iter().filter_map(|id| self.boots.remove(id));
         let done = ordered.map(|boot| boot.finish(&self.index)).collect();
         let all = self.only.is_empty();
-        Report { boots: links::link(done, &self.index, self.with.reader.at, all), problems }
+        let boots = links::link(done, &self.index, self.with.reader.at, all);
+        Report { boots, problems, more_problems: self.index.more_problems }
     }
 
     fn read(&mut self, complete: bool, each: &mut Each<'_>) -> Result<(), OpenError> {
@@ -187,10 +205,15 @@ impl<'a> Log<'a> {
             let (Source::Folder(path) | Source::Captured(path)) = &self.source;
             return Err(OpenError::Empty(path.clone()));
         }
+        let all = self.index.boots();
+        let is_there = |prefix: &&String| all.iter().any(|id| id.starts_with(prefix.as_str()));
+        if complete && let Some(prefix) = self.only.iter().find(|prefix| !is_there(prefix)) {
+            return Err(OpenError::NoSuchBoot(prefix.clone()));
+        }
         let wanted = |id: &String| {
             self.only.is_empty() || self.only.iter().any(|prefix| id.starts_with(prefix.as_str()))
         };
-        self.order = self.index.boots().into_iter().filter(wanted).collect();
+        self.order = all.into_iter().filter(wanted).collect();
         for id in &self.order {
             let boot = self.boots.entry(id.clone()).or_insert_with(|| Reading::new(id));
             boot.advance(&self.index, &self.with, complete, each)?;

@@ -15,7 +15,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::expectations::Expectations;
 use super::verify::time_of;
 use super::{Failure, print, say};
-use crate::causes::printable_json;
+use crate::causes::{printable, printable_json};
 use crate::clock;
 use crate::logs::{Document, Filter, Identities, Level, Log, Reader, Report, Source};
 
@@ -78,7 +78,8 @@ impl Subject {
         report.write(&mut text).map_err(|error| Failure::unusable(&error))?;
         let trust = self.expectations.anchors()?.trust();
         let text = String::from_utf8_lossy(&text);
-        Ok(format!("{}\n{text}anchors: {trust}", self.log.display()))
+        let log = printable(&self.log.display().to_string());
+        Ok(format!("{log}\n{text}anchors: {trust}"))
     }
 
     /// Says what was found.
@@ -90,6 +91,26 @@ impl Subject {
 
 fn verdict(report: &Report) -> Result<(), Failure> {
     if report.is_sound() { Ok(()) } else { Err(Failure::Refused(None)) }
+}
+
+/// Whether what was written was taken.
+fn shown(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Unusable(format!("cannot write the records: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What was found, and whether records went where they should. That a log is wrong is said whatever became of them.
+fn both(found: Result<(), Failure>, done: Result<(), Failure>) -> Result<(), Failure> {
+    match (found, done) {
+        (Err(Failure::Refused(None)), Err(Failure::Unusable(why))) => {
+            Err(Failure::Refused(Some(why)))
+        }
+        (found, done) => done.and(found),
+    }
 }
 
 /// The reader's key.
@@ -169,9 +190,9 @@ impl Screen {
         }
     }
 
-    /// A reader of ours that went away has seen what it wanted.
-    fn flush(&mut self) {
-        let _ = self.out.flush();
+    /// A reader of ours that went away has seen what it wanted. A disk that is full has not.
+    fn flush(&mut self) -> Result<(), Failure> {
+        shown(self.out.flush())
     }
 }
 
@@ -221,8 +242,8 @@ fn open(options: &Open) -> Result<(), Failure> {
         let report = log.finish(&mut |document| screen.show(document));
         report.map_err(|error| Failure::unusable(&error))
     })?;
-    screen.flush();
-    options.subject.tell(&report)
+    let shown = screen.flush();
+    both(options.subject.tell(&report), shown)
 }
 
 fn verify(options: &Verify) -> Result<(), Failure> {
@@ -241,4 +262,27 @@ fn verify(options: &Verify) -> Result<(), Failure> {
     }
     print(&text);
     verdict(&report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reader_that_went_away_is_no_failure() {
+        assert!(shown(Ok(())).is_ok());
+        assert!(shown(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        let full = shown(Err(io::ErrorKind::StorageFull.into()));
+        assert!(matches!(full, Err(Failure::Unusable(_))));
+    }
+
+    #[test]
+    fn a_wrong_log_stays_wrong_where_its_records_went_nowhere() {
+        let wrong = || Err(Failure::Refused(None));
+        let failed = || Err(Failure::Unusable("no".to_owned()));
+        assert!(both(Ok(()), Ok(())).is_ok());
+        assert!(matches!(both(wrong(), Ok(())), Err(Failure::Refused(None))));
+        assert!(matches!(both(Ok(()), failed()), Err(Failure::Unusable(_))));
+        assert!(matches!(both(wrong(), failed()), Err(Failure::Refused(Some(_)))));
+    }
 }

@@ -163,26 +163,77 @@ fn a_tail_cut() {
     let mut third = host.boot_after(3, Some(second.head()));
     third.add(Event::Stop, None, None);
     assert_eq!(host.names(&[&first, &third]), [vec![], vec!["boot-missing"]]);
+
+    // The clock is the host's: that a boot says that it is the oldest excuses nothing.
+    let host = Host::new();
+    let mut third = Author::new(3, &host.reader);
+    third.time = first.time - 100;
+    third.previous = Some(second.head());
+    third.start(&host.group);
+    third.add(Event::Stop, None, None);
+    assert_eq!(host.names(&[&first, &third]), [["boot-missing"], ["unlinked"]]);
 }
 
 #[test]
-fn a_crash_that_the_next_boot_vouches_for_is_no_cut() {
+fn a_clock_that_is_ahead_hides_no_cut() {
+    for (ahead, expected) in [(300, vec![]), (301, vec!["clock-ahead"])] {
+        let host = Host::new();
+        let mut author = Author::new(1, &host.reader);
+        author.time = NOW - 2 + ahead;
+        author.start(&host.group);
+        author.segment(&[&["one"]]);
+        author.segment(&[&["two"]]);
+        assert_eq!(host.names(&[&author]), [expected], "{ahead}");
+    }
+    let host = Host::new();
+    let mut author = Author::new(1, &host.reader);
+    author.time = NOW + 100_000;
+    author.start(&host.group);
+    author.segment(&[&["one"]]);
+    assert_eq!(host.names(&[&author]), [["clock-ahead"]], "it is said once");
+}
+
+#[test]
+fn a_crash_may_be_a_cut_though_the_next_boot_names_its_newest_record() {
     let host = Host::new();
     let crashed = host.boot_after(1, None);
     let mut later = host.boot_after(2, Some(crashed.head()));
     later.add(Event::Stop, None, None);
     let report = host.report(&[&crashed, &later], None);
-    assert!(report.is_sound(), "{:?}", names(&report));
+    assert_eq!(names(&report), [vec!["cut-off"], vec![]], "the spool is the host's");
     assert_eq!(report.boots[0].end, End::Open);
     assert_eq!(report.boots[0].notes, [Note::Crashed(later.boot.clone())]);
+
+    // It need not have been silent: one that another follows does not run.
+    let host = Host::new();
+    let mut crashed = host.boot_after(1, None);
+    crashed.time = NOW - 10;
+    crashed.add(Event::Heartbeat, None, None);
+    let mut next = host.boot_after(2, Some(crashed.head()));
+    next.add(Event::Stop, None, None);
+    let report = host.report(&[&crashed, &next], None);
+    let crashed = report.boots.iter().find(|boot| boot.id == crashed.boot).unwrap();
+    assert!(matches!(crashed.problems.as_slice(), [super::Problem::CutOff { seq: 2 }]));
 
     // Alone, the later one says that there was one before.
     let host = Host::new();
     let report = host.report(&[&later], None);
     assert!(matches!(report.boots[0].notes.as_slice(), [Note::Earlier(_)]));
     // One that names none, after another.
+    let host = Host::new();
     let report = host.report(&[&host.boot(5), &host.boot(6)], None);
-    assert_eq!(report.boots[2].notes, [Note::Unlinked]);
+    assert_eq!(report.boots[1].notes, [Note::Unlinked]);
+    assert!(report.is_sound(), "without a spool none does");
+}
+
+#[test]
+fn a_boot_whose_spool_was_emptied() {
+    let host = Host::new();
+    let first = host.boot(1);
+    let mut second = host.boot_after(2, Some(first.head()));
+    second.add(Event::Stop, None, None);
+    assert_eq!(host.names(&[&first, &second]), [[""; 0]; 2]);
+    assert_eq!(host.names(&[&host.boot(3)]), [vec![], vec![], vec!["unlinked"]]);
 }
 
 #[test]

@@ -20,14 +20,21 @@ pub(super) type Each<'a> = dyn FnMut(&Document<'_>) -> io::Result<()> + 'a;
 /// A sealer that works is never silent for longer than this many heartbeats.
 pub(super) const SILENCE: u64 = 3;
 
+/// By how many seconds clocks may differ: a record that is further ahead is of a clock that was set.
+const SKEW: u64 = 300;
+
 /// A boot that is being read.
 pub(super) struct Reading {
     boot: Boot,
     state: State,
     /// Whether a key opens segments for the readers of now, as far as was tried.
     is_reader: bool,
+    /// A record was ahead of the clock here.
+    is_ahead: bool,
     /// Problems that were told.
     told: usize,
+    /// After which record it was said that nothing follows.
+    silent_after: Option<u64>,
 }
 
 enum State {
@@ -53,7 +60,14 @@ pub(super) struct Done {
 
 impl Reading {
     pub(super) fn new(id: &str) -> Self {
-        Self { boot: Boot::new(id), state: State::Fresh, is_reader: true, told: 0 }
+        Self {
+            boot: Boot::new(id),
+            state: State::Fresh,
+            is_reader: true,
+            is_ahead: false,
+            told: 0,
+            silent_after: None,
+        }
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -67,6 +81,18 @@ impl Reading {
         let news = news.collect();
         self.told = self.boot.problems.len();
         news
+    }
+
+    /// That nothing followed its newest record for longer than a sealer that works is silent: said once a record.
+    pub(super) fn silence(&mut self, at: u64) -> Option<String> {
+        let State::Following(Following { chain, heartbeat }) = &self.state else { return None };
+        let ((_, time), seq) = (self.boot.times?, self.boot.newest?);
+        let is_late = at > time.saturating_add(SILENCE.saturating_mul(*heartbeat));
+        let is_silent = is_late && !chain.is_stopped();
+        (is_silent && self.silent_after.replace(seq) != Some(seq)).then(|| {
+            let boot = &self.boot.id;
+            format!("boot {boot}: nothing followed record {seq} within three heartbeats")
+        })
     }
 
     /// Reads what is there, as far as it can be believed. `complete`: nothing will be added, so that what is not
@@ -110,21 +136,32 @@ impl Reading {
 
     /// Says what is missing, and what is there that should not be.
     pub(super) fn finish(mut self, index: &Index) -> Done {
-        for (seq, entry) in index.entries(&self.boot.id) {
+        let id = self.boot.id.clone();
+        for (seq, entry) in index.entries(&id) {
             if entry.forked {
-                self.boot.problems.push(Problem::Fork { seq });
+                self.boot.wrong(Problem::Fork { seq });
             }
             if entry.has_segment() && !entry.has_record() {
-                self.boot.problems.push(Problem::SegmentWithoutRecord { seq });
+                self.boot.wrong(Problem::SegmentWithoutRecord { seq });
             }
             self.boot.duplicates = self.boot.duplicates.saturating_add(entry.duplicates);
         }
-        let State::Following(Following { chain, heartbeat }) = self.state else {
-            return Done { boot: self.boot, heartbeat: None };
+        let Following { chain, heartbeat } = match self.state {
+            State::Following(following) => following,
+            // It was waited for, and will not come.
+            State::Fresh => {
+                self.boot.wrong(Problem::NoBeginning(None));
+                return Done { boot: self.boot, heartbeat: None };
+            }
+            State::Broken => return Done { boot: self.boot, heartbeat: None },
         };
         let newest = chain.head().0;
         if let Some(later) = index.next_record(&self.boot.id, newest) {
-            self.boot.problems.push(Problem::Missing { first: newest + 1, last: later - 1 });
+            self.boot.wrong(match later.checked_sub(newest + 2) {
+                Some(_) => Problem::Missing { first: newest + 1, last: later - 1 },
+                // Its segment was waited for.
+                None => Problem::RecordWithoutSegment { seq: later },
+            });
             return Done { boot: self.boot, heartbeat: None };
         }
         if chain.is_stopped() {
@@ -155,6 +192,7 @@ impl Reading {
         self.boot.recipients_sha256 = Some(record.recipients_sha256);
         self.boot.times = Some((record.time, record.time));
         self.boot.newest = Some(0);
+        self.hold_against_clock(0, record.time, with);
         self.boot.previous.clone_from(&previous);
         self.boot.moment(0, record.time, What::Start { previous, recipients });
         Some(Following { chain, heartbeat: heartbeat_seconds })
@@ -211,6 +249,7 @@ impl Reading {
             return None;
         }
         self.boot.newest = Some(seq);
+        self.hold_against_clock(seq, record.time, with);
         if let Some((_, newest)) = &mut self.boot.times {
             let seconds = record.time.saturating_sub(std::mem::replace(newest, record.time));
             if seconds > SILENCE.saturating_mul(following.heartbeat) {
@@ -218,6 +257,14 @@ impl Reading {
             }
         }
         Some(record)
+    }
+
+    /// Whether a record is of a time that has come.
+    fn hold_against_clock(&mut self, seq: u64, time: u64, with: &Trusting<'_>) {
+        let ahead = time.saturating_sub(with.reader.at);
+        if ahead > SKEW && !std::mem::replace(&mut self.is_ahead, true) {
+            self.wrong(Problem::ClockAhead { seq, ahead });
+        }
     }
 
     /// Counts what a record says, and reads its segment if it is the right one.
@@ -330,7 +377,7 @@ impl Reading {
     }
 
     fn wrong(&mut self, problem: Problem) {
-        self.boot.problems.push(problem);
+        self.boot.wrong(problem);
     }
 }
 

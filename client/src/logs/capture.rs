@@ -17,6 +17,10 @@ use super::segment::MAX_SEALED;
 /// The longest line that can be one of a log: a record, a segment in base64, a few names.
 const LONGEST_LINE: usize = log_record::MAX_LENGTH + MAX_SEALED / 3 * 4 + 1024;
 
+/// The longest that a line of a log is with what wraps it and what stands between its parts. More is read by nobody: a
+/// file with holes may claim any length.
+pub(super) const LONGEST_WRAPPED: u64 = 4 * LONGEST_LINE as u64;
+
 /// How each line of a log begins.
 const LINE: &[u8] = b"{\"record\":\"";
 
@@ -79,8 +83,10 @@ impl<R: BufRead> Scanner<R> {
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
         while let Some(Logical { offset, number, text }) = self.logical()? {
             if let Some(ours) = ours(&text) {
-                let length = usize::try_from(self.offset - offset).map_err(io::Error::other)?;
-                let line = serde_json::from_slice(ours).ok();
+                let length = self.offset - offset;
+                let fits = length <= LONGEST_WRAPPED;
+                let line = fits.then(|| serde_json::from_slice(ours).ok()).flatten();
+                let length = usize::try_from(length).map_err(io::Error::other)?;
                 return Ok(Some(Found { offset, length, number, line }));
             }
         }
@@ -109,7 +115,8 @@ impl<R: BufRead> Scanner<R> {
             if part.is_output && text.len() + part.text.len() <= LONGEST_LINE {
                 text.extend_from_slice(&part.text);
             }
-            let goes_on = part.goes_on || !part.is_output && !text.is_empty();
+            let joins = part.goes_on || !part.is_output && !text.is_empty();
+            let goes_on = joins && length <= LONGEST_WRAPPED;
             if !goes_on || is_end {
                 self.offset += length;
                 self.number += lines;
@@ -283,6 +290,28 @@ mod tests {
         let cri = |tag: &str, text: &str| format!("2026-11-23T10:00:00Z stdout {tag} {text}\n");
         let text = [cri("P", a), cri("P", ""), cri("F", b), cri("F", OURS)].concat();
         assert_eq!(found(&text, true).len(), 2);
+    }
+
+    #[test]
+    fn a_line_is_joined_over_no_more_than_a_bound() {
+        let part = format!("2026-11-23T10:00:00Z stdout P {OURS}\n");
+        let begin = "2026-11-23T10:00:00Z stderr F ";
+        // Lines of the other output, of this length in all.
+        let others = |length: usize| {
+            let line = |length: usize| format!("{begin}{}\n", "x".repeat(length - begin.len() - 1));
+            let (whole, rest) = (length / (1 << 20) - 1, length % (1 << 20));
+            line(1 << 20).repeat(whole) + &line((1 << 20) + rest)
+        };
+        let end = "2026-11-23T10:00:00Z stdout F \n";
+        let bound = usize::try_from(LONGEST_WRAPPED).unwrap();
+        let rest = bound - part.len() - end.len();
+        let text = [&part, &others(rest), end].concat();
+        assert_eq!(found(&text, true), [(0, 1, true)]);
+        let text = [&part, &others(rest + 1), end].concat();
+        assert_eq!(found(&text, true), [(0, 1, false)]);
+        let text = [&part, &others(bound), end, OURS, "\n"].concat();
+        let all = found(&text, true);
+        assert_eq!((all.len(), all[0].2, all[1].2), (2, false, true), "it goes on after that");
     }
 
     #[test]

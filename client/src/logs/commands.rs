@@ -79,6 +79,8 @@ fn a_sound_log_is_accepted_and_any_other_is_not() {
     for more in [&[][..], &["--json"], &["--identity", &identity], &["--boot", "0101"]] {
         assert_eq!(desk.on_log("verify", more), ACCEPTED, "{more:?}");
     }
+    assert_eq!(desk.on_log("verify", &["--boot", "0102"]), unusable(), "nothing was verified");
+    assert_eq!(desk.on_log("verify", &["--boot", "0101", "--boot", "0102"]), unusable());
     assert_eq!(desk.on_log("open", &["--identity", &identity, "--format", "json"]), ACCEPTED);
     assert_eq!(desk.on_log("open", &["--identity", &identity, "--level", "error"]), ACCEPTED);
     assert_eq!(desk.on_log("open", &["--identity", &identity, "--level", "loud"]), unusable());

@@ -5,6 +5,7 @@
 //!
 //! Must not know what a document says.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,6 +231,13 @@ impl Collector {
         Ok(Self { authority, host, port, base, headers: HeaderMap::new(), tls })
     }
 
+    /// Where `localhost` is, without asking a resolver: what goes there in the clear stays here (RFC 6761, section 6.3).
+    fn loopback(&self) -> Option<[SocketAddr; 2]> {
+        let is_asked = self.tls.is_none() && self.host == "localhost";
+        let at = |ip: IpAddr| SocketAddr::new(ip, self.port);
+        is_asked.then(|| [at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())])
+    }
+
     /// Tries until the collector has it, and says how much of it it did not keep.
     async fn deliver(&self, path: &str, body: Bytes) -> Result<u64, ExportError> {
         let (shortest, longest) = PAUSES;
@@ -255,9 +263,11 @@ impl Collector {
     }
 
     async fn post(&self, path: &str, body: Bytes) -> Result<u64, ExportError> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .map_err(ExportError::Unreachable)?;
+        let stream = match self.loopback() {
+            Some(addresses) => TcpStream::connect(&addresses[..]).await,
+            None => TcpStream::connect((self.host.as_str(), self.port)).await,
+        };
+        let stream = stream.map_err(ExportError::Unreachable)?;
         match &self.tls {
             None => self.ask(stream, path, body).await,
             Some((connector, name)) => {
@@ -435,6 +445,21 @@ mod tests {
         let refused = exporter.finish().await;
         assert!(matches!(refused, Err(ExportError::Refused(StatusCode::BAD_REQUEST))));
         serving.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_goes_to_this_machine_in_the_clear_asks_no_resolver() {
+        let (url, serving) = collector(&[TAKEN]);
+        let url = url.replace("127.0.0.1", "LOCALHOST");
+        let mut exporter = Exporter::new(&url, None).unwrap();
+        let addresses = exporter.collector.loopback().unwrap();
+        assert!(addresses.iter().all(|address| address.ip().is_loopback()));
+        exporter.take(Signal::Logs, "{\"resourceLogs\":[{}]}").await.unwrap();
+        assert_eq!(exporter.finish().await.unwrap().requests, 1);
+        assert!(serving.join().unwrap()[0].contains("host: localhost:"));
+        for named in ["https://localhost", "https://a.example", "http://127.0.0.1"] {
+            assert!(Exporter::new(named, None).unwrap().collector.loopback().is_none(), "{named}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use attestation::log_record::Event;
 use serde_json::{Value, json};
 
 use super::testing::{Author, Group, NOW, identities};
-use super::{Document, Filter, Level, Log, OpenError, Reader, Source};
+use super::{Document, Filter, Level, Log, OpenError, Problem, Reader, Source};
 
 /// Follows a log step by step; each step says what was new.
 fn follow(
@@ -21,7 +21,9 @@ fn follow(
 ) -> Vec<Vec<String>> {
     let identities = identities(author);
     let (anchors, policy) = (group.anchors(), group.policy());
-    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    // While the sealer writes, so that it is not silent.
+    let at = NOW - 900;
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at };
     let mut log = Log::new(source, &reader);
     let mut seen = Vec::new();
     for step in steps {
@@ -124,7 +126,77 @@ fn a_log_that_is_replaced_or_taken_away_is_not_the_one_that_was_read() {
     assert_eq!(log.report().boots[0].records, 2, "what was read is known");
     let mut log = begun();
     fs::remove_file(&path).unwrap();
-    assert!(matches!(log.advance(&mut |_| Ok(())), Err(OpenError::Source(..))));
+    let error = log.advance(&mut |_| Ok(())).unwrap_err();
+    assert!(matches!(error, OpenError::Source(..)));
+    let report = log.taken_away(error);
+    assert!(matches!(report.problems.as_slice(), [Problem::TakenAway(_)]) && !report.is_sound());
+}
+
+#[test]
+fn a_folder_that_becomes_smaller_is_not_the_one_that_was_read() {
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    let author = author(&group, &reader);
+    author.write_to(folder.path());
+    let identities = identities(&reader);
+    let (anchors, policy) = (group.anchors(), group.policy());
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    let mut log = Log::new(&Source::at(folder.path()), &reader);
+    log.advance(&mut |_| Ok(())).unwrap();
+    fs::remove_file(folder.path().join(format!("{}-00000004.jws", author.boot))).unwrap();
+    assert!(matches!(log.advance(&mut |_| Ok(())), Err(OpenError::Replaced(_))));
+}
+
+#[test]
+fn who_follows_is_told_what_is_wrong_with_the_source_and_of_silence_once() {
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("output");
+    let (lines, others) = (author(&group, &reader).lines(), author(&group, &reader).lines());
+    let identities = identities(&reader);
+    let (anchors, policy) = (group.anchors(), group.policy());
+    let at = NOW - 900;
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at };
+    let mut log = Log::new(&Source::Captured(path.clone()), &reader);
+    let mut text = String::new();
+    let mut news = |more: &str, at: u64| {
+        text += more;
+        fs::write(&path, &text).unwrap();
+        log.set_time(at);
+        log.advance(&mut |_| Ok(())).unwrap();
+        log.news()
+    };
+    assert!(news(&(lines[..2].join("\n") + "\n"), at).is_empty());
+    let wrong = news(&format!("{}\n{}\n", &lines[2][..40], others[1]), at);
+    assert!(wrong[0].starts_with("line 3 of ") && wrong[1].ends_with("records 1"), "{wrong:?}");
+    assert!(wrong.len() == 2 && news("", at).is_empty(), "it is told once");
+    let silent = news("", NOW);
+    assert!(silent.len() == 1 && silent[0].ends_with("record 1 within three heartbeats"));
+    assert!(news("", NOW + 1).is_empty());
+    assert_eq!(news(&format!("{}\n", lines[2]), NOW).len(), 1, "after another record again");
+    assert!(news(&(lines[3..].join("\n") + "\n"), NOW).is_empty(), "it stopped");
+}
+
+/// What did not come while a log was followed, once it is taken away.
+#[test]
+fn what_was_waited_for_and_did_not_come_is_missing() {
+    let (group, reader) = (Group::new("package policy"), x25519::Identity::generate());
+    let folder = tempfile::tempdir().unwrap();
+    let mut whole = author(&group, &reader);
+    let mut headless = Author::whole(2, &reader, &group);
+    headless.pieces.remove(0);
+    whole.pieces[2].segment = None;
+    whole.write_to(folder.path());
+    headless.write_to(folder.path());
+    let identities = identities(&reader);
+    let (anchors, policy) = (group.anchors(), group.policy());
+    let reader = Reader { identities: &identities, anchors: &anchors, policy: &policy, at: NOW };
+    let mut log = Log::new(&Source::at(folder.path()), &reader);
+    log.advance(&mut |_| Ok(())).unwrap();
+    let report = log.report();
+    let problems: Vec<&str> =
+        report.boots.iter().flat_map(|boot| &boot.problems).map(Problem::name).collect();
+    assert_eq!(problems, ["record-without-segment", "no-beginning"]);
 }
 
 /// Everything at once, in the forms that a platform may give it.

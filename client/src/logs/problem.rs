@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use attestation::check::Rejected;
 use attestation::log_record::{RecordError, Refusal};
 
+use super::OpenError;
 use super::segment::SegmentError;
 
 /// Something that is wrong with a log.
@@ -55,9 +56,20 @@ pub enum Problem {
         /// Why.
         source: Refusal,
     },
-    /// The log has no end, and nothing was signed for longer than a sealer that works is silent.
+    /// A record is of a time that has not come yet: by a clock that is ahead, no end is ever overdue.
     #[error(
-        "cut off or crashed: record {seq} is the newest, and nothing followed within three heartbeats"
+        "record {seq} is {ahead} seconds ahead of the clock here: by it, a cut end is not overdue"
+    )]
+    ClockAhead {
+        /// Its number; the first one of the boot.
+        seq: u64,
+        /// By how much.
+        ahead: u64,
+    },
+    /// The log has no end, and nothing was signed for longer than a sealer that works is silent, or a later boot began.
+    /// Nobody can tell whether a crash or a hand took the end.
+    #[error(
+        "cut off or crashed: record {seq} is the newest, and nothing followed within three heartbeats or before the next boot"
     )]
     CutOff {
         /// The newest record.
@@ -99,12 +111,15 @@ pub enum Problem {
         /// The other one that names it.
         other: String,
     },
-    /// The boot before this one is not there, though earlier ones are.
+    /// The boot before this one is not there, though others are that do not come after this one.
     #[error("the boot before it, {boot}, is missing")]
     BootMissing {
         /// Its id.
         boot: String,
     },
+    /// A boot that names none before it, though others do: its spool was taken away, or it is of another group.
+    #[error("it does not name the boot before it, and other boots do")]
+    Unlinked,
     /// A segment that no record stands for. A crash between writing the two leaves one, as the last.
     #[error("segment {seq} has no record; it was not read")]
     SegmentWithoutRecord {
@@ -157,6 +172,9 @@ pub enum Problem {
         /// Why.
         source: io::Error,
     },
+    /// While it was followed, the log became shorter, another one, or none.
+    #[error("the log was taken away while it was followed")]
+    TakenAway(#[source] Box<OpenError>),
     /// A line that begins like one of a sealed log is none: cut off, or damaged.
     #[error("line {line} of {} begins like one of a sealed log and is none", path.display())]
     Line {
@@ -179,12 +197,14 @@ impl Problem {
             Self::BrokenChain { .. } => "broken-chain",
             Self::Fork { .. } => "fork",
             Self::ForeignReaders { .. } => "foreign-readers",
+            Self::ClockAhead { .. } => "clock-ahead",
             Self::CutOff { .. } => "cut-off",
             Self::EndMissing { .. } => "end-missing",
             Self::OtherEnd { .. } => "other-end",
             Self::WentOn { .. } => "went-on",
             Self::BootFork { .. } => "boot-fork",
             Self::BootMissing { .. } => "boot-missing",
+            Self::Unlinked => "unlinked",
             Self::SegmentWithoutRecord { .. } => "segment-without-record",
             Self::RecordWithoutSegment { .. } => "record-without-segment",
             Self::WrongDigest { .. } => "wrong-digest",
@@ -192,6 +212,7 @@ impl Problem {
             Self::Segment { .. } => "segment",
             Self::Count { .. } => "count",
             Self::Unreadable { .. } => "unreadable",
+            Self::TakenAway(_) => "taken-away",
             Self::Line { .. } => "line",
         }
     }
@@ -200,13 +221,14 @@ impl Problem {
 /// Something that is not wrong, and that a reader may want to know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Note {
-    /// The sealer keeps no spool, or it was taken away.
+    /// The sealer keeps no spool, as far as this log shows.
     #[error("it does not name the boot before it")]
     Unlinked,
-    /// It is the first one here.
+    /// It is the first one here: older ones were left out, or taken away.
     #[error("the boot before it, {0}, is not in this log")]
     Earlier(String),
-    /// It ended without its last record, and the boot after it vouches that nothing more was kept.
-    #[error("it crashed; boot {0} names its newest record")]
+    /// It ended without its last record, and the boot after it found nothing newer in its spool. The spool is the
+    /// host's: this does not show that there was nothing.
+    #[error("boot {0} names its newest record: a crash, or a spool that was set back to it")]
     Crashed(String),
 }

@@ -14,6 +14,9 @@ use crate::causes::printable;
 /// The most moments of one boot that are kept; of others only their number.
 const MOST_MOMENTS: usize = 10_000;
 
+/// The most problems that are kept, of one boot and outside of any; of others only their number.
+pub(super) const MOST_PROBLEMS: usize = 1000;
+
 /// How a boot's log ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -114,6 +117,8 @@ pub struct Boot {
     pub notes: Vec<Note>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
+    /// How much more is wrong with it.
+    pub more_problems: u64,
 }
 
 /// What was found in a whole log.
@@ -123,6 +128,8 @@ pub struct Report {
     pub boots: Vec<Boot>,
     /// What is wrong outside of any boot.
     pub problems: Vec<Problem>,
+    /// How much more is.
+    pub more_problems: u64,
 }
 
 impl Report {
@@ -145,6 +152,9 @@ impl Report {
         for problem in &self.problems {
             writeln!(out, "PROBLEM {}", with_causes(problem))?;
         }
+        if self.more_problems > 0 {
+            writeln!(out, "PROBLEM … and {} more", self.more_problems)?;
+        }
         let verdict = if self.is_sound() { "nothing is wrong" } else { "SOMETHING IS WRONG" };
         writeln!(out, "{} boots: {verdict}", self.boots.len())
     }
@@ -154,7 +164,12 @@ impl Report {
     pub fn json(&self) -> Value {
         let boots: Vec<Value> = self.boots.iter().map(Boot::json).collect();
         let problems: Vec<Value> = self.problems.iter().map(problem_json).collect();
-        json!({"sound": self.is_sound(), "boots": boots, "problems": problems})
+        json!({
+            "sound": self.is_sound(),
+            "boots": boots,
+            "problems": problems,
+            "more_problems": self.more_problems,
+        })
     }
 }
 
@@ -181,7 +196,12 @@ impl Boot {
             more_moments: 0,
             notes: Vec::new(),
             problems: Vec::new(),
+            more_problems: 0,
         }
+    }
+
+    pub(super) fn wrong(&mut self, problem: Problem) {
+        keep(&mut self.problems, &mut self.more_problems, problem);
     }
 
     pub(super) fn moment(&mut self, seq: u64, time: u64, what: What) {
@@ -219,7 +239,7 @@ impl Boot {
             writeln!(out, "  {} records are there more than once", self.duplicates)?;
         }
         for Moment { seq, time, what } in &self.timeline {
-            writeln!(out, "  {} record {seq}: {}", date(*time), what.text())?;
+            writeln!(out, "  {} record {seq}: {}", date(*time), printable(&what.text()))?;
         }
         if self.more_moments > 0 {
             writeln!(out, "  … and {} more", self.more_moments)?;
@@ -230,10 +250,13 @@ impl Boot {
         };
         writeln!(out, "  {end}")?;
         for note in &self.notes {
-            writeln!(out, "  note: {note}")?;
+            writeln!(out, "  note: {}", printable(&note.to_string()))?;
         }
         for problem in &self.problems {
             writeln!(out, "  PROBLEM {}", with_causes(problem))?;
+        }
+        if self.more_problems > 0 {
+            writeln!(out, "  PROBLEM … and {} more", self.more_problems)?;
         }
         Ok(())
     }
@@ -265,6 +288,7 @@ impl Boot {
             "more_moments": self.more_moments,
             "notes": self.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "problems": self.problems.iter().map(problem_json).collect::<Vec<_>>(),
+            "more_problems": self.more_problems,
         })
     }
 }
@@ -308,10 +332,20 @@ impl What {
     }
 }
 
+/// Keeps a problem, or counts it.
+pub(super) fn keep(problems: &mut Vec<Problem>, more: &mut u64, problem: Problem) {
+    if problems.len() < MOST_PROBLEMS {
+        problems.push(problem);
+    } else {
+        *more += 1;
+    }
+}
+
 fn problem_json(problem: &Problem) -> Value {
     json!({"name": problem.name(), "text": with_causes(problem)})
 }
 
+/// A problem with its causes, in a line. Names of files stand in it, and whoever stores a log chose them.
 pub(super) fn with_causes(problem: &Problem) -> String {
     let mut text = problem.to_string();
     let mut cause = std::error::Error::source(problem);
@@ -319,5 +353,5 @@ pub(super) fn with_causes(problem: &Problem) -> String {
         let _ = write!(text, ": {error}");
         cause = error.source();
     }
-    text
+    printable(&text)
 }

@@ -14,12 +14,16 @@ use attestation::log_record::{self, Record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::capture::{Found, Line, Scanner};
+use super::capture::{Found, LONGEST_WRAPPED, Line, Scanner};
+use super::report::{MOST_PROBLEMS, keep, with_causes};
 use super::segment::MAX_SEALED;
 use super::{OpenError, Problem};
 
 /// The most records and segments that are kept track of: a year of segments every ten seconds, and more.
 const MOST: usize = 8_000_000;
+
+/// The most boots: one every eight minutes for a year.
+const MOST_BOOTS: usize = 65_536;
 
 /// The most files with lines in a folder.
 const MOST_FILES: usize = 65_536;
@@ -27,7 +31,7 @@ const MOST_FILES: usize = 65_536;
 /// Where a log lies.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A folder with `<boot>-<seq>.jws` and `<boot>-<seq>.age`, or with `<boot>….jsonl` as a blob container has them.
+    /// A folder with `<boot>-<seq>.jws` and `<boot>-<seq>.age`, or with `<boot>.jsonl`, `<boot>-2.jsonl` and so on as a blob container has them.
     /// Other names are passed over.
     Folder(PathBuf),
     /// A file with the sealer's standard output. Other lines are passed over. It is read twice, so it cannot be
@@ -57,8 +61,16 @@ pub(super) struct Index {
     files: Vec<LineFile>,
     boots: BTreeMap<String, BTreeMap<u64, Entry>>,
     entries: usize,
+    /// How many files of a folder were records or segments when it was looked at last.
+    named: usize,
     /// What is wrong with the source itself.
     pub(super) problems: Vec<Problem>,
+    /// How much more is.
+    pub(super) more_problems: u64,
+    /// How many of them were told.
+    told: usize,
+    /// Numbers that turned out to have two records, until they are told.
+    forks: Vec<(String, u64)>,
 }
 
 struct LineFile {
@@ -109,7 +121,17 @@ impl Index {
             Source::Captured(path) => vec![LineFile::new(path.clone())],
         };
         let source = source.clone();
-        Self { source, files, boots: BTreeMap::new(), entries: 0, problems: Vec::new() }
+        Self {
+            source,
+            files,
+            boots: BTreeMap::new(),
+            entries: 0,
+            named: 0,
+            problems: Vec::new(),
+            more_problems: 0,
+            told: 0,
+            forks: Vec::new(),
+        }
     }
 
     /// Whether there is nothing like a log.
@@ -131,14 +153,20 @@ impl Index {
     fn folder(&mut self, path: &Path) -> Result<(), OpenError> {
         let unreadable = |error| OpenError::Source(path.to_owned(), error);
         let mut with_lines = Vec::new();
+        let mut named = 0;
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
             let Some(name) = name.to_str() else { continue };
             if let Some((boot, seq, kind)) = parse_name(name) {
                 self.file(boot, seq, kind)?;
+                named += 1;
             } else if has_lines(name) {
                 with_lines.push(path.join(name));
             }
+        }
+        // Nobody who writes a log takes away what is in it.
+        if named < std::mem::replace(&mut self.named, named) {
+            return Err(OpenError::Replaced(path.to_owned()));
         }
         with_lines.sort();
         with_lines.retain(|path| self.files.iter().all(|file| file.path != *path));
@@ -161,7 +189,7 @@ impl Index {
             (Kind::Record, Some(known)) => {
                 entry.in_file = true;
                 let same = self.digest(known, boot, seq) == self.digest(Place::File, boot, seq);
-                self.entry(boot, seq)?.again(same);
+                self.again(boot, seq, same)?;
             }
         }
         Ok(())
@@ -199,7 +227,7 @@ impl Index {
         });
         let Some((line, record)) = parsed else {
             let path = self.files.get(file).map_or_else(PathBuf::new, |file| file.path.clone());
-            self.problems.push(Problem::Line { path, line: number });
+            keep(&mut self.problems, &mut self.more_problems, Problem::Line { path, line: number });
             return Ok(());
         };
         let record_sha256 = sha256(line.record.as_bytes());
@@ -208,23 +236,43 @@ impl Index {
         let (boot, seq) = (&record.boot, record.seq);
         let known = self.entry(boot, seq)?.record;
         let same = known.map(|known| self.digest(known, boot, seq) == Some(record_sha256));
-        let entry = self.entry(boot, seq)?;
         match same {
-            None => {
-                entry.record = Some(place);
-                entry.segment = entry.segment.or(segment);
-            }
+            None => self.entry(boot, seq)?.record = Some(place),
             // delivery is at least once: the same record twice is one
-            Some(true) => {
-                entry.again(true);
-                entry.segment = entry.segment.or(segment);
-            }
-            Some(false) => entry.again(false),
+            Some(true) => self.again(boot, seq, true)?,
+            Some(false) => return self.again(boot, seq, false),
+        }
+        let entry = self.entry(boot, seq)?;
+        entry.segment = entry.segment.or(segment);
+        Ok(())
+    }
+
+    /// There is one more record of this number.
+    fn again(&mut self, boot: &str, seq: u64, same: bool) -> Result<(), OpenError> {
+        let entry = self.entry(boot, seq)?;
+        if same {
+            entry.duplicates += 1;
+        } else if !std::mem::replace(&mut entry.forked, true) && self.forks.len() < MOST_PROBLEMS {
+            self.forks.push((boot.to_owned(), seq));
         }
         Ok(())
     }
 
+    /// What turned out to be wrong since this was asked last.
+    pub(super) fn news(&mut self) -> Vec<String> {
+        let untold = self.problems.iter().skip(self.told).map(with_causes);
+        let forks = std::mem::take(&mut self.forks).into_iter();
+        let forks = forks.map(|(boot, seq)| format!("boot {boot}: {}", Problem::Fork { seq }));
+        let news = untold.chain(forks).collect();
+        self.told = self.problems.len();
+        news
+    }
+
     fn entry(&mut self, boot: &str, seq: u64) -> Result<&mut Entry, OpenError> {
+        if self.boots.len() >= MOST_BOOTS && !self.boots.contains_key(boot) {
+            let path = self.source.path().to_owned();
+            return Err(OpenError::TooMany { path, limit: MOST_BOOTS });
+        }
         match self.boots.entry(boot.to_owned()).or_default().entry(seq) {
             btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
             btree_map::Entry::Vacant(_) if self.entries >= MOST => {
@@ -305,15 +353,22 @@ impl Index {
         match place {
             Place::File => {
                 let name = format!("{boot}-{seq:08}.{}", kind.extension());
-                read_at_most(plain(&self.source.path().join(name))?, kind.longest())
+                let longest = u64::try_from(kind.longest()).unwrap_or(u64::MAX);
+                read_at_most(plain(&self.source.path().join(name))?, longest)
             }
             Place::Line { file, offset, length, .. } => {
                 let file = self.files.get(file).ok_or(io::ErrorKind::NotFound)?;
                 let mut file = plain(&file.path)?;
                 file.seek(SeekFrom::Start(offset))?;
-                let mut bytes = vec![0; length];
-                file.read_exact(&mut bytes)?;
-                Ok(bytes)
+                let bytes = read_at_most(
+                    file.take(u64::try_from(length).unwrap_or(u64::MAX)),
+                    LONGEST_WRAPPED,
+                )?;
+                if bytes.len() == length {
+                    Ok(bytes)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                }
             }
         }
     }
@@ -322,17 +377,6 @@ impl Index {
 impl LineFile {
     fn new(path: PathBuf) -> Self {
         Self { path, identity: None, offset: 0, number: 0 }
-    }
-}
-
-impl Entry {
-    /// There is one more record of this number.
-    fn again(&mut self, same: bool) {
-        if same {
-            self.duplicates += 1;
-        } else {
-            self.forked = true;
-        }
     }
 }
 
@@ -375,10 +419,11 @@ fn parse_name(name: &str) -> Option<(&str, u64, Kind)> {
     (is_boot(boot) && format!("{seq:08}") == number).then_some((boot, seq, kind))
 }
 
-/// Whether a file is one of a boot's blobs.
+/// Whether a file is one of a boot's blobs, by exactly the name that `log-sealer` gives it.
 fn has_lines(name: &str) -> bool {
-    let stem = name.strip_suffix(".jsonl");
-    stem.and_then(|stem| stem.get(..32)).is_some_and(is_boot)
+    let Some(stem) = name.strip_suffix(".jsonl") else { return false };
+    let (boot, number) = stem.split_once('-').unwrap_or((stem, "1"));
+    is_boot(boot) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_boot(text: &str) -> bool {
@@ -396,9 +441,8 @@ pub(super) fn unverified(compact: &str) -> Option<Record> {
     Jws::parse(compact, log_record::MAX_LENGTH).ok()?.unverified().ok()
 }
 
-fn read_at_most(from: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+fn read_at_most(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     from.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
         return Err(io::Error::new(
@@ -438,7 +482,22 @@ mod tests {
             assert!(!has_lines(&bad), "{bad}");
         }
         assert!(has_lines(&format!("{BOOT}.jsonl")) && has_lines(&format!("{BOOT}-2.jsonl")));
-        assert!(!has_lines("notes.jsonl") && !has_lines(&format!("{BOOT}.jsonl.gz")));
+        for bad in ["-.jsonl", "-x.jsonl", "-2-3.jsonl", "x.jsonl", "\u{1b}[2J.jsonl", ".jsonl.gz"]
+        {
+            assert!(!has_lines(&format!("{BOOT}{bad}")), "{bad}");
+        }
+        assert!(!has_lines("notes.jsonl"));
+    }
+
+    #[test]
+    fn boots_are_kept_track_of_up_to_a_bound() {
+        let mut index = Index::new(&Source::Folder(PathBuf::new()));
+        for boot in 0..MOST_BOOTS {
+            index.entry(&format!("{boot:032x}"), 0).unwrap();
+        }
+        assert!(index.entry(&format!("{:032x}", 1), 1).is_ok(), "one that is known");
+        let outcome = index.entry(&format!("{MOST_BOOTS:032x}"), 0);
+        assert!(matches!(outcome, Err(OpenError::TooMany { limit: MOST_BOOTS, .. })));
     }
 
     #[test]

@@ -493,6 +493,40 @@ fn lines_that_were_cut_or_forged_are_named() {
 }
 
 #[test]
+fn a_terminal_obeys_no_name_that_whoever_stores_a_log_chose() {
+    let place = Place::new();
+    let lines = place.author(1).lines();
+    let path = place.folder.path().join("\u{1b}[2J\nnothing is wrong");
+    fs::write(&path, format!("{}\n{}\n", &lines[0][..40], lines.join("\n"))).unwrap();
+    let Read { report, .. } = read(&Source::Captured(path), &place.reader, &place.group);
+    let mut text = Vec::new();
+    report.write(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(!text.contains('\u{1b}') && text.contains("\\u{1b}[2J\\u{a}"), "{text}");
+    assert!(text.ends_with("1 boots: SOMETHING IS WRONG\n"), "{text}");
+}
+
+#[test]
+fn problems_are_listed_up_to_a_bound_and_counted() {
+    let place = Place::new();
+    let author = place.author(1);
+    author.write_to(place.folder.path());
+    for seq in 5..1105 {
+        fs::write(place.folder.path().join(format!("{}-{seq:08}.age", author.boot)), "").unwrap();
+    }
+    let damaged = format!("{}\n", &author.lines()[0][..40]).repeat(1002);
+    fs::write(place.folder.path().join(format!("{}.jsonl", author.boot)), damaged).unwrap();
+    let report = place.read().report;
+    assert_eq!((report.boots[0].problems.len(), report.boots[0].more_problems), (1000, 100));
+    assert_eq!((report.problems.len(), report.more_problems), (1000, 2));
+    let mut text = Vec::new();
+    report.write(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("  PROBLEM … and 100 more\nPROBLEM line 1 of"), "{}", text.len());
+    assert_eq!(report.json()["boots"][0]["more_problems"], 100);
+}
+
+#[test]
 fn where_nothing_is_there_is_nothing_to_be_content_with() {
     let place = Place::new();
     let open = |source| {

@@ -16,6 +16,7 @@ use client::logs::{
 };
 use client::secrets::OperatorKey;
 use proto::attest::Evidence;
+use service::clock::unix_now;
 use sim::machine::{Guest, Machine, default_measurement};
 use sim::pki::KeyRing;
 use sim::pki::amd::AmdAuthority;
@@ -26,9 +27,6 @@ use crate::common::http::{Http, JSON};
 use crate::common::otlp::{long, say};
 use crate::common::sidecar::Attester;
 use crate::common::{Place, Sealer};
-
-/// When the logs are read: within the simulated certificates' validity.
-const NOW: u64 = 1_780_000_000;
 
 /// A container group on a simulated machine.
 pub(crate) struct Group {
@@ -91,7 +89,7 @@ pub(crate) fn read(
 ) -> Result<(Report, String), OpenError> {
     let identities = Identities::from_text(place.reader.to_string().expose_secret()).unwrap();
     let Group { anchors, policy, .. } = group;
-    let reader = Reader { identities: &identities, anchors, policy, at: NOW };
+    let reader = Reader { identities: &identities, anchors, policy, at: unix_now() };
     let mut text = Vec::new();
     let report = open(source, &reader, &mut |document| document.write_text(&mut text))?;
     Ok((report, String::from_utf8(text).unwrap()))
@@ -145,7 +143,7 @@ async fn new_readers_come_by_the_operators_word_and_are_on_record() {
     let read = |place: &Place, reader: &Identity| {
         let identities = Identities::from_text(reader.to_string().expose_secret()).unwrap();
         let Group { anchors, policy, .. } = &group;
-        let reader = Reader { identities: &identities, anchors, policy, at: NOW };
+        let reader = Reader { identities: &identities, anchors, policy, at: unix_now() };
         let log = Log::new(&Source::Folder(place.folder()), &reader);
         log.with_signer(Some(operator.signer())).finish(&mut |_| Ok(())).unwrap()
     };

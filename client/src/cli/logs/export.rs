@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use super::{Chosen, Identity, Subject};
+use super::{Chosen, Identity, Subject, both};
 use crate::cli::{Failure, private_file, runtime, say};
 use crate::logs::{Document, Exporter, Filter};
 use crate::offline;
@@ -57,8 +57,8 @@ pub(super) fn run(options: &Export) -> Result<(), Failure> {
         let report = log.finish(&mut |document| place.take(document, &filter));
         report.map_err(|error| Failure::unusable(&error))
     })?;
-    place.finish()?;
-    options.subject.tell(&report)
+    let found = options.subject.tell(&report);
+    both(found, place.finish())
 }
 
 impl Export {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Chosen, Format, Identity, Screen, Subject};
+use super::{Chosen, Format, Identity, Screen, Subject, both};
 use crate::cli::{Failure, runtime, say};
 use crate::clock;
 use crate::logs::{Log, OpenError, Report};
@@ -36,8 +36,8 @@ pub(super) fn run(options: &Follow) -> Result<(), Failure> {
     let report = options
         .subject
         .read(&identities, |log| runtime()?.block_on(follow(log, options, &mut screen)))?;
-    screen.flush();
-    options.subject.tell(&report)
+    let shown = screen.flush();
+    both(options.subject.tell(&report), shown)
 }
 
 async fn follow(
@@ -52,13 +52,12 @@ async fn follow(
             Ok(()) => {}
             // What was there is gone: what was read of it is what there is to say.
             Err(error @ (OpenError::Source(..) | OpenError::Replaced(_))) if !is_first => {
-                say(Some(&crate::causes::chain(&error)));
-                return Ok(log.report());
+                return Ok(log.taken_away(error));
             }
             Err(error) => return Err(Failure::unusable(&error)),
         }
         is_first = false;
-        screen.flush();
+        screen.flush()?;
         log.news().iter().for_each(|news| say(Some(news)));
         if options.until_stop && log.is_stopped() {
             break;
