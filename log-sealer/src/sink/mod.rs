@@ -138,12 +138,17 @@ impl SinkError {
     /// The shortest pause before the next try.
     pub(crate) fn pause(&self) -> Duration {
         let (Self::Call(error) | Self::Identity(error)) = self else { return Duration::ZERO };
+        let asked = error.retry_after().unwrap_or_default().min(ASKED);
+        if matches!(self, Self::Identity(_)) {
+            // while a group is young its identity is refused, and nobody has to do anything about it
+            return asked;
+        }
         let conflict = matches!(
             error,
             OutboundError::Refused { status, .. } if *status == ::http::StatusCode::CONFLICT
         );
         let own = if error.is_transient() || conflict { Duration::ZERO } else { REFUSED };
-        error.retry_after().unwrap_or_default().min(ASKED).max(own)
+        asked.max(own)
     }
 
     /// Whether fewer records at a time may be taken: they are too long for the other side, or for the line to it.
@@ -293,15 +298,15 @@ mod tests {
 
     #[test]
     fn who_refuses_for_good_is_left_alone_for_longer() {
+        let refused = |status: StatusCode, asked: Option<u64>| OutboundError::Refused {
+            party: "x",
+            status,
+            excerpt: String::new(),
+            retry_after: asked.map(Duration::from_secs),
+            request_id: None,
+        };
         let pause = |status: StatusCode, asked: Option<u64>| {
-            let refused = OutboundError::Refused {
-                party: "x",
-                status,
-                excerpt: String::new(),
-                retry_after: asked.map(Duration::from_secs),
-                request_id: None,
-            };
-            SinkError::Call(refused).pause().as_secs()
+            SinkError::Call(refused(status, asked)).pause().as_secs()
         };
         for status in [408, 409, 429, 500, 503] {
             assert_eq!(pause(StatusCode::from_u16(status).unwrap(), None), 0, "{status}");
@@ -311,6 +316,11 @@ mod tests {
         }
         assert_eq!(pause(StatusCode::TOO_MANY_REQUESTS, Some(7)), 7);
         assert_eq!(pause(StatusCode::TOO_MANY_REQUESTS, Some(86_400)), 600);
+        let identity = |status: StatusCode, asked: Option<u64>| {
+            SinkError::Identity(refused(status, asked)).pause().as_secs()
+        };
+        assert_eq!(identity(StatusCode::BAD_REQUEST, None), 0, "not ready yet");
+        assert_eq!(identity(StatusCode::TOO_MANY_REQUESTS, Some(7)), 7);
     }
 
     #[test]

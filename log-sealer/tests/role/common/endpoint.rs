@@ -82,7 +82,7 @@ async fn serve(stream: TcpStream, state: State) {
         state.posts.lock().unwrap().push(post);
         let reply = state.replies.lock().unwrap().pop_front();
         let (status, length) = match reply.unwrap_or(Reply::Status("204 No Content")) {
-            Reply::Status(status) => (status, 0),
+            Reply::Status(status) => (status, 0_u64),
             Reply::Endless(status) => (status, 1 << 40),
             Reply::Lost => return,
             Reply::Never => std::future::pending().await,
