@@ -54,7 +54,10 @@ async fn every_role_logs_into_it_and_its_reader_sees_who_sealed_it() {
     let outcome = pmc(&export).await;
     assert_eq!(outcome.status.code(), Some(0), "{}", text(&outcome));
     let lines = std::fs::read_to_string(&exported).unwrap();
-    assert!(lines.lines().all(|line| line.starts_with("{\"resourceLogs\":[")) && !lines.is_empty());
+    let is_otlp = |line: &str| {
+        ["{\"resourceLogs\":[", "{\"resourceMetrics\":["].iter().any(|form| line.starts_with(form))
+    };
+    assert!(lines.lines().all(is_otlp) && lines.contains("resourceLogs"), "{lines}");
 
     let opened = pmc(&words).await;
     let shown = text(&opened);

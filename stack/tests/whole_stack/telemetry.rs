@@ -26,7 +26,8 @@ async fn what_the_python_sdk_sends_comes_out_once_and_in_order() {
     assert!(output.status.success() && output.stdout == b"ok\n", "{}", text(&output));
 
     let log = group.places().sealed_logs().display().to_string();
-    let mut words = ["logs", "open", &log, "--json", "--identity"].map(str::to_owned).to_vec();
+    let mut words =
+        ["logs", "open", &log, "--format", "json", "--identity"].map(str::to_owned).to_vec();
     words.push(running.path("reader.txt"));
     words.extend(running.trusting());
     let Running { stack, folder, .. } = running;
