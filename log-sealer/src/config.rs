@@ -79,7 +79,7 @@ pub(crate) const VARS: [Var; 21] = [
         name: "LOG_SPOOL_FULL",
         class: Class::Measured,
         default: Some("block"),
-        help: "`block`: when there is no room, senders are told to come back. `drop`: what comes then is dropped, its sender is told so, and the next record says how much it was.",
+        help: "`block`: when there is no room, senders are told to come back. `drop`: what comes then is dropped, its sender is told so, and a record of the log says how much it was.",
     },
     Var {
         name: "LOG_SEGMENT_SECONDS",

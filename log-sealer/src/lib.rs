@@ -96,8 +96,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long open connections may take to end.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// How long the last segments and the last record may take, into the spool and to the sinks. With the times above, less than what a role has
-/// between the signal and the end of its process.
+/// How long the last segments and the last record may take, into the spool and to the sinks. With the times above, less
+/// than what a role has between the signal and the end of its process.
 const FINISH: Duration = Duration::from_secs(15);
 
 /// The role.

@@ -1,5 +1,5 @@
 //! What may leave in the clear: instruments, the keys of their attributes, and the values of those, all from
-//! closed lists. They are those that the proxy shows as Prometheus text; what counts single keys is not here.
+//! closed lists. They are those that the proxy sends; what counts single keys is not here.
 
 /// What takes the place of a value that is not on its list.
 pub(super) const OTHER: &str = "other";
@@ -66,17 +66,18 @@ const ERROR: Attribute = Attribute {
     values: &["unreachable", "timeout", "limited", "refused", "server_error"],
 };
 
-/// All of them, by the names that the proxy has for them.
-static INSTRUMENTS: [Instrument; 9] = [
-    instrument("http_server_request_duration_seconds", "s", &[ROUTE, STATUS]),
-    instrument("gen_ai_server_request_duration_seconds", "s", &[OPERATION, STATUS]),
-    instrument("gen_ai_server_time_to_first_token_seconds", "s", &[OPERATION, STATUS]),
-    instrument("gen_ai_client_token_usage", "{token}", &[OPERATION, MODEL, TOKEN]),
-    instrument("proxy_cost_euros", "EUR", &[OPERATION, MODEL]),
-    instrument("proxy_limits_exceeded", "{request}", &[LIMIT]),
-    instrument("proxy_upstream_errors", "{request}", &[ERROR]),
-    instrument("proxy_connections", "{connection}", &[]),
-    instrument("proxy_answers_in_flight", "{answer}", &[]),
+/// All of them, by the names and units that the proxy sends them with.
+static INSTRUMENTS: [Instrument; 10] = [
+    instrument("http.server.request.duration", "s", &[ROUTE, STATUS]),
+    instrument("gen_ai.server.request.duration", "s", &[OPERATION, STATUS]),
+    instrument("gen_ai.server.time_to_first_token", "s", &[OPERATION, STATUS]),
+    instrument("gen_ai.client.token.usage", "{token}", &[OPERATION, MODEL, TOKEN]),
+    instrument("proxy.cost", "EUR", &[OPERATION, MODEL]),
+    instrument("proxy.limits.exceeded", "{request}", &[LIMIT]),
+    instrument("proxy.upstream.errors", "{call}", &[ERROR]),
+    instrument("proxy.metrics.unsent", "{export}", &[]),
+    instrument("proxy.connections", "{connection}", &[]),
+    instrument("proxy.answers.in_flight", "{answer}", &[]),
 ];
 
 const fn instrument(
@@ -89,10 +90,18 @@ const fn instrument(
 
 static SERVICES: [&str; 4] = ["attest-sidecar", "log-sealer", "proxy", "skr-sidecar"];
 
-/// The instrument of this name. Prometheus writes a dot as `_`, and may add `_total` to a counter.
+/// The instrument of this name, or of the one that Prometheus has for it: dots are `_` there, and the unit and `_total` may
+/// stand at the end.
 pub(super) fn instrument_of(name: &str) -> Option<&'static Instrument> {
     let bare = name.strip_suffix("_total").unwrap_or(name);
-    INSTRUMENTS.iter().find(|listed| same(listed.name, bare))
+    INSTRUMENTS.iter().find(|listed| {
+        let unit = match listed.unit {
+            "s" => "_seconds",
+            "EUR" => "_euros",
+            _ => "",
+        };
+        same(listed.name, bare.strip_suffix(unit).unwrap_or(bare))
+    })
 }
 
 /// The name of a source: of a role, or `other`.
@@ -127,6 +136,13 @@ mod tests {
     fn only_what_is_listed_is_known() {
         let tokens = instrument_of("gen_ai.client.token.usage").unwrap();
         assert_eq!(instrument_of("gen_ai_client_token_usage_total"), Some(tokens));
+        for (sent, scraped) in [
+            ("http.server.request.duration", "http_server_request_duration_seconds"),
+            ("proxy.cost", "proxy_cost_euros_total"),
+        ] {
+            assert_eq!(instrument_of(sent).unwrap().name, sent);
+            assert_eq!(instrument_of(scraped), instrument_of(sent));
+        }
         let model = tokens.attribute("gen_ai_response_model").unwrap();
         assert_eq!(model.key, "gen_ai.response.model");
         assert_eq!(model.value("gpt-oss-120b"), "gpt-oss-120b");

@@ -267,7 +267,7 @@ mod tests {
             "tags": {"ai.cloud.role": "proxy"},
             "data": {"baseType": "MetricData", "baseData": {
                 "ver": 2,
-                "metrics": [{"name": "proxy_limits_exceeded", "value": 7.0}],
+                "metrics": [{"name": "proxy.limits.exceeded", "value": 7.0}],
                 "properties": {"limit": "key"},
             }},
         }]);
@@ -303,7 +303,7 @@ mod tests {
                 {"count": count, "sum": sum, "min": 0.5, "max": 2.0, "startTimeUnixNano": 100}
             ]}})
         };
-        let name = "http_server_request_duration_seconds";
+        let name = "http.server.request.duration";
         let expected = json!({"name": name, "value": 2.5, "count": 2, "min": 0.5, "max": 2.0});
         assert_eq!(data(&histogram(1, 2, 2.5)), Some(expected));
         assert_eq!(
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(data(&histogram(2, 3, 4.0)), None, "nothing happened");
 
         let gauge = |value: Value| json!({"name": "proxy_connections", "gauge": {"dataPoints": [{"asDouble": value}]}});
-        let expected = json!({"name": "proxy_connections", "value": 3.0});
+        let expected = json!({"name": "proxy.connections", "value": 3.0});
         assert_eq!(data(&gauge(json!(3))), Some(expected));
         assert_eq!(data(&gauge(json!("NaN"))), None);
     }

@@ -173,7 +173,7 @@ mod tests {
         let [limits, connections, durations] = metrics.as_array().unwrap().as_slice() else {
             panic!("three metrics: {metrics}");
         };
-        assert_eq!(limits["name"], "proxy_limits_exceeded");
+        assert_eq!(limits["name"], "proxy.limits.exceeded");
         assert_eq!(
             (&limits["sum"]["isMonotonic"], &limits["unit"]),
             (&json!(true), &json!("{request}"))

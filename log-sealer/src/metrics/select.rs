@@ -216,7 +216,7 @@ pub(super) mod tests {
         let (metrics, lines) = selected(&json!([limits("limit", &json!({"stringValue": "key"}))]));
         assert!(lines.text.is_empty() && lines.counts.all() == 0);
         let [metric] = metrics.as_slice() else { panic!("one metric") };
-        assert_eq!((metric.service, metric.instrument.name), ("proxy", "proxy_limits_exceeded"));
+        assert_eq!((metric.service, metric.instrument.name), ("proxy", "proxy.limits.exceeded"));
         assert_eq!(metric.shape, Shape::Sum { temporality: 2, monotonic: true });
         let attributes = vec![("limit", "key")];
         let (start, time, value) = (3, 5, Number::Int(7));
@@ -264,7 +264,7 @@ pub(super) mod tests {
         for (count, leaves) in [(BUCKETS, 1), (BUCKETS + 1, 0)] {
             for list in ["bucketCounts", "explicitBounds"] {
                 let (metrics, lines) = selected(&json!([{
-                    "name": "http.server.request.duration.seconds",
+                    "name": "http.server.request.duration",
                     "histogram": {"aggregationTemporality": 1, "dataPoints": [
                         {list: vec![1; count]},
                     ]},
@@ -276,7 +276,7 @@ pub(super) mod tests {
 
     #[test]
     fn histograms_keep_their_buckets() {
-        let (metrics, _) = selected(&json!([{"name": "http.server.request.duration.seconds",
+        let (metrics, _) = selected(&json!([{"name": "http.server.request.duration",
         "histogram": {"aggregationTemporality": 1, "dataPoints": [{
             "count": "3", "sum": 1.5, "min": 0.25, "max": 1.0,
             "bucketCounts": ["1", "2"], "explicitBounds": [0.5],

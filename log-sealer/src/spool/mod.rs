@@ -46,7 +46,7 @@ const LOCKED: (u32, Duration) = (50, Duration::from_millis(100));
 pub(crate) enum Full {
     /// Senders keep their records and are told to come back.
     Block,
-    /// New batches are dropped; the next record says how many log records were in them.
+    /// New batches are dropped, and a record says how much was in them.
     Drop,
 }
 

@@ -63,7 +63,7 @@ async fn what_is_on_the_list_is_forwarded_and_the_rest_is_sealed() {
     assert_eq!(refused.body, accepted.body, "it is sent again");
     assert!(accepted.head.starts_with("post /v1/metrics http/1.1\r\n"), "{}", accepted.head);
     assert!(accepted.head.contains("content-type: application/x-protobuf\r\n"));
-    let name = || "proxy_limits_exceeded".to_owned();
+    let name = || "proxy.limits.exceeded".to_owned();
     let expected = [(name(), json!("tokens"), json!("3")), (name(), json!("other"), json!("4"))];
     assert_eq!(heard(&accepted.body), expected);
     assert!(!String::from_utf8_lossy(&accepted.body).contains(CANARY));
@@ -113,7 +113,7 @@ async fn azure_monitor_gets_the_same_as_telemetry_items() {
     let items: Value = serde_json::from_str(&text).unwrap();
     let [item] = items.as_array().unwrap().as_slice() else { panic!("one item: {items}") };
     assert_eq!((&item["iKey"], &item["tags"]["ai.cloud.role"]), (&json!(key), &json!("proxy")));
-    let expected = json!([{"name": "proxy_connections", "value": 5.0}]);
+    let expected = json!([{"name": "proxy.connections", "value": 5.0}]);
     assert_eq!(item["data"]["baseData"]["metrics"], expected);
     sealer.stop().await;
 }
