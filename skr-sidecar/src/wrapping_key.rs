@@ -13,7 +13,7 @@ use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded as _};
 use aws_lc_rs::rsa::{
     KeySize, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OaepAlgorithm,
-    OaepPrivateDecryptingKey, PrivateDecryptingKey, PublicKey,
+    OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey, PublicKey,
 };
 use zeroize::Zeroizing;
 
@@ -80,6 +80,9 @@ pub(crate) enum GenerateError {
     /// Its public half could not be read.
     #[error("the public half of a wrapping key could not be read")]
     Public(#[source] KeyRejected),
+    /// Its halves do not belong together.
+    #[error("a wrapping key does not open what was encrypted to it")]
+    Unfit,
 }
 
 /// Why wrapped bytes gave no key. Nothing more is said about them: they may be an attacker's.
@@ -103,11 +106,24 @@ pub(crate) enum UnwrapError {
 }
 
 impl WrappingKey {
-    /// Makes a key. Takes some hundred milliseconds of a processor.
+    /// Makes a key and tries it out. Takes some hundred milliseconds of a processor.
+    ///
+    /// The provider prepares a key for its private half's operations (blinding and the numbers that it computes with) at
+    /// the first of them, which takes about as long as the operation: so that is done here, and not in a release.
     pub(crate) fn generate() -> Result<Self, GenerateError> {
-        PrivateDecryptingKey::generate(KeySize::Rsa3072)
-            .map_err(GenerateError::Generate)
-            .and_then(Self::new)
+        let key =
+            PrivateDecryptingKey::generate(KeySize::Rsa3072).map_err(GenerateError::Generate)?;
+        let public =
+            OaepPublicEncryptingKey::new(key.public_key()).map_err(GenerateError::Generate)?;
+        let key = Self::new(key)?;
+        let probe = [0; AES_KEY];
+        let mut block = vec![0; public.ciphertext_size()];
+        let encrypted = public.encrypt(&OAEP_SHA256_MGF1SHA256, &probe, &mut block, None);
+        encrypted.map_err(GenerateError::Generate)?;
+        match key.recover_aes_key(&block, Wrap::Sha256) {
+            Ok(recovered) if *recovered == probe => Ok(key),
+            _ => Err(GenerateError::Unfit),
+        }
     }
 
     fn new(key: PrivateDecryptingKey) -> Result<Self, GenerateError> {
