@@ -22,6 +22,7 @@ pub mod identity;
 pub mod logs;
 pub mod mutual;
 pub mod offline;
+mod outgoing;
 mod pool;
 pub mod secrets;
 pub mod target;

@@ -10,6 +10,10 @@
 //! and where the sealer keeps a spool, its first record names the newest record of the boot before, as far as the spool
 //! has it. An end that is missing all the same is named; whether a crash or a hand took it, nobody can tell.
 //!
+//! What was taken away whole shows where saved proofs name it ([`Witness`]).
+//!
+//! A log in a container of Azure Blob Storage is copied before it is read ([`Copied`]).
+//!
 //! Without a key nothing is opened, and everything else is verified.
 //!
 //! This module must not know how a log is written beyond the formats that it reads.
@@ -26,6 +30,8 @@ mod readers;
 mod report;
 mod segment;
 mod source;
+mod storage;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -46,6 +52,8 @@ pub use readers::{Pair, SignError, pair, sign as sign_readers};
 pub use report::{Boot, End, Moment, Report, What};
 pub use segment::SegmentError;
 pub use source::Source;
+pub use storage::{Container, Copied, NotAContainer, NotAListing, StorageError};
+pub use witness::{Witness, WitnessError};
 
 /// Whom to believe, what to accept, and with which keys to read.
 #[derive(Clone, Copy)]
@@ -95,6 +103,9 @@ pub enum OpenError {
         "no boot of the log begins with {0:?}: pmc logs verify without --boot shows which there are"
     )]
     NoSuchBoot(String),
+    /// The storage account, while the log was followed.
+    #[error("the container cannot be read")]
+    Storage(#[source] StorageError),
     /// The caller could not take a document.
     #[error("the log records could not be passed on")]
     Output(#[source] io::Error),
@@ -107,6 +118,7 @@ pub struct Log<'a> {
     with: Trusting<'a>,
     /// Boots whose id begins with one of these; all, if there is none.
     only: Vec<String>,
+    witnesses: Vec<Witness>,
     boots: BTreeMap<String, Reading>,
     /// Their ids, in the order in which they say that they began.
     order: Vec<String>,
@@ -121,6 +133,7 @@ impl<'a> Log<'a> {
             index: Index::new(source),
             with: Trusting { reader: *reader, signer: None },
             only: Vec::new(),
+            witnesses: Vec::new(),
             boots: BTreeMap::new(),
             order: Vec::new(),
         }
@@ -137,6 +150,14 @@ impl<'a> Log<'a> {
     #[must_use]
     pub fn with_boots(mut self, only: Vec<String>) -> Self {
         self.only = only;
+        self
+    }
+
+    /// Holds the log against what saved proofs say of it. A proof does not name its boot: of a log of which only some boots
+    /// are read, it shows the others to be missing.
+    #[must_use]
+    pub fn with_witnesses(mut self, witnesses: Vec<Witness>) -> Self {
+        self.witnesses = witnesses;
         self
     }
 
@@ -191,19 +212,20 @@ impl<'a> Log<'a> {
     }
 
     fn report(mut self) -> Report {
-        let problems = std::mem::take(&mut self.index.problems);
+        let mut problems = std::mem::take(&mut self.index.problems);
+        let mut more_problems = self.index.more_problems;
         let ordered = self.order.iter().filter_map(|id| self.boots.remove(id));
         let done = ordered.map(|boot| boot.finish(&self.index)).collect();
         let all = self.only.is_empty();
-        let boots = links::link(done, &self.index, self.with.reader.at, all);
-        Report { boots, problems, more_problems: self.index.more_problems }
+        let mut boots = links::link(done, &self.index, self.with.reader.at, all);
+        witness::hold(&self.witnesses, &mut boots, &self.index, &mut problems, &mut more_problems);
+        Report { boots, problems, more_problems }
     }
 
     fn read(&mut self, complete: bool, each: &mut Each<'_>) -> Result<(), OpenError> {
         self.index.refresh(complete)?;
         if complete && self.index.is_empty() {
-            let (Source::Folder(path) | Source::Captured(path)) = &self.source;
-            return Err(OpenError::Empty(path.clone()));
+            return Err(OpenError::Empty(self.source.name()));
         }
         let all = self.index.boots();
         let is_there = |prefix: &&String| all.iter().any(|id| id.starts_with(prefix.as_str()));
@@ -246,3 +268,5 @@ mod growing;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod witnessed;

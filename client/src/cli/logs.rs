@@ -3,6 +3,8 @@
 mod export;
 mod follow;
 mod keys;
+mod place;
+mod proofs;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -12,12 +14,14 @@ use attestation::Expect;
 use attestation::secrets::Signer;
 use clap::{Args, Subcommand, ValueEnum};
 
+use self::place::{Access, Named, Place};
+use self::proofs::Proofs;
 use super::expectations::Expectations;
 use super::verify::time_of;
-use super::{Failure, print, say};
+use super::{Failure, print, runtime, say};
 use crate::causes::{printable, printable_json};
 use crate::clock;
-use crate::logs::{Document, Filter, Identities, Level, Log, Reader, Report, Source};
+use crate::logs::{Document, Filter, Identities, Level, Log, Reader, Report};
 
 /// Commands below `pmc logs`.
 #[derive(Debug, Subcommand)]
@@ -39,10 +43,15 @@ pub(super) enum Logs {
 /// Which log, and whom to believe.
 #[derive(Debug, Args)]
 struct Subject {
-    /// A folder that log-sealer wrote, one with the blobs of a container, or a file with what it printed.
-    log: PathBuf,
+    /// A folder that log-sealer wrote, one with the blobs of a container, a file with what it printed, or a container of
+    /// Azure Blob Storage: https://ACCOUNT.blob.core.windows.net/CONTAINER[/FOLDER][?SAS].
+    log: Named,
+    #[command(flatten)]
+    access: Access,
     #[command(flatten)]
     expectations: Expectations,
+    #[command(flatten)]
+    proofs: Proofs,
     /// Judge certificates and open ends at this time: RFC 3339 or Unix seconds.
     #[arg(long, value_name = "TIME", value_parser = time_of)]
     at: Option<u64>,
@@ -56,35 +65,58 @@ struct Subject {
 }
 
 impl Subject {
-    /// Hands the log to who reads it.
+    /// Where the log lies. Nothing is asked yet.
+    fn place(&self) -> Result<Place, Failure> {
+        Place::find(&self.log, &self.access, &self.boot)
+    }
+
+    /// Hands the log at a place to who reads it.
     fn read<T>(
         &self,
+        place: &mut Place,
         identities: &Identities,
-        read: impl FnOnce(Log<'_>) -> Result<T, Failure>,
+        read: impl FnOnce(Log<'_>, &mut Place) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let anchors = self.expectations.anchors()?;
         let policy = self.expectations.policy(Expect::Value(Vec::new()))?;
         let at = self.at.unwrap_or_else(clock::unix_now);
+        let witnesses = self.proofs.witnesses(&anchors, &policy, at)?;
         let reader = Reader { identities, anchors: &anchors, policy: &policy, at };
-        let log = Log::new(&Source::at(&self.log), &reader)
+        let log = Log::new(&place.source(), &reader)
             .with_signer(self.recipients_signer.as_ref())
-            .with_boots(self.boot.clone());
-        read(log)
+            .with_boots(self.boot.clone())
+            .with_witnesses(witnesses);
+        read(log, place)
     }
 
-    /// What was found, as text.
-    fn text(&self, report: &Report) -> Result<String, Failure> {
+    /// Reads the log to its end, and hands every document to `each`.
+    fn read_whole(
+        &self,
+        identities: &Identities,
+        each: &mut dyn FnMut(&Document<'_>) -> io::Result<()>,
+    ) -> Result<(Report, Place), Failure> {
+        let mut place = self.place()?;
+        let report = self.read(&mut place, identities, |log, place| {
+            let refreshed = runtime()?.block_on(place.refresh());
+            refreshed.map_err(|trouble| Failure::Unusable(trouble.text()))?;
+            log.finish(each).map_err(|error| Failure::unusable(&error))
+        })?;
+        Ok((report, place))
+    }
+
+    /// What was found there, as text.
+    fn text(&self, report: &Report, place: &Place) -> Result<String, Failure> {
         let mut text = Vec::new();
         report.write(&mut text).map_err(|error| Failure::unusable(&error))?;
         let trust = self.expectations.anchors()?.trust();
         let text = String::from_utf8_lossy(&text);
-        let log = printable(&self.log.display().to_string());
+        let log = printable(&place.source().name().display().to_string());
         Ok(format!("{log}\n{text}anchors: {trust}"))
     }
 
     /// Says what was found.
-    fn tell(&self, report: &Report) -> Result<(), Failure> {
-        say(Some(&self.text(report)?));
+    fn tell(&self, report: &Report, place: &Place) -> Result<(), Failure> {
+        say(Some(&self.text(report, place)?));
         verdict(report)
     }
 }
@@ -238,12 +270,10 @@ pub(super) fn run(logs: &Logs) -> Result<(), Failure> {
 fn open(options: &Open) -> Result<(), Failure> {
     let identities = options.identity.read()?;
     let mut screen = Screen::new(&options.chosen, options.format);
-    let report = options.subject.read(&identities, |log| {
-        let report = log.finish(&mut |document| screen.show(document));
-        report.map_err(|error| Failure::unusable(&error))
-    })?;
+    let (report, place) =
+        options.subject.read_whole(&identities, &mut |document| screen.show(document))?;
     let shown = screen.flush();
-    both(options.subject.tell(&report), shown)
+    both(options.subject.tell(&report, &place), shown)
 }
 
 fn verify(options: &Verify) -> Result<(), Failure> {
@@ -251,14 +281,12 @@ fn verify(options: &Verify) -> Result<(), Failure> {
         Some(file) => Identities::from_file(file).map_err(|error| Failure::unusable(&error))?,
         None => Identities::none(),
     };
-    let report = options.subject.read(&identities, |log| {
-        log.finish(&mut |_| Ok(())).map_err(|error| Failure::unusable(&error))
-    })?;
+    let (report, place) = options.subject.read_whole(&identities, &mut |_| Ok(()))?;
     let mut text = String::new();
     if options.json {
         let _ = writeln!(text, "{}", printable_json(&format!("{:#}", report.json())));
     } else {
-        let _ = writeln!(text, "{}", options.subject.text(&report)?);
+        let _ = writeln!(text, "{}", options.subject.text(&report, &place)?);
     }
     print(&text);
     verdict(&report)

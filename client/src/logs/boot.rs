@@ -189,6 +189,7 @@ impl Reading {
         let Event::Start { previous, heartbeat_seconds, recipients } = record.event else {
             return None;
         };
+        self.boot.key = record.identity.map(|identity| identity.public_key);
         self.boot.recipients_sha256 = Some(record.recipients_sha256);
         self.boot.times = Some((record.time, record.time));
         self.boot.newest = Some(0);

@@ -5,28 +5,20 @@
 //!
 //! Must not know what a document says.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use url::{Host, Url};
+use url::Url;
 
 use super::document::Signal;
+use crate::outgoing::{OutgoingError, Party, read_at_most};
 
 /// A request is sent when its documents reach this many bytes.
 const FULL: usize = 1 << 20;
@@ -75,6 +67,17 @@ pub enum ExportError {
     Refused(StatusCode),
 }
 
+impl From<OutgoingError> for ExportError {
+    fn from(error: OutgoingError) -> Self {
+        match error {
+            OutgoingError::Url => Self::Url,
+            OutgoingError::Roots => Self::Roots,
+            OutgoingError::Unreachable(source) => Self::Unreachable(source),
+            OutgoingError::Http(source) => Self::Http(source),
+        }
+    }
+}
+
 impl ExportError {
     /// Whether another try may succeed (OpenTelemetry protocol, "Retryable Response Codes").
     fn may_pass(&self) -> bool {
@@ -105,14 +108,11 @@ pub struct Exporter {
 
 /// Where requests go.
 struct Collector {
-    authority: String,
-    host: String,
-    port: u16,
+    party: Party,
     /// What stands before `/v1/logs`.
     base: String,
     /// What every request carries, such as a credential.
     headers: HeaderMap,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl Exporter {
@@ -203,39 +203,11 @@ impl Exporter {
 impl Collector {
     fn new(url: &str, roots: Option<&[u8]>) -> Result<Self, ExportError> {
         let url = Url::parse(url).map_err(|_| ExportError::Url)?;
-        let (host, is_local) = match url.host().ok_or(ExportError::Url)? {
-            Host::Domain(name) => (name.to_owned(), name == "localhost"),
-            Host::Ipv4(ip) => (ip.to_string(), ip.is_loopback()),
-            Host::Ipv6(ip) => (ip.to_string(), ip.is_loopback()),
-        };
-        let bare = url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
-        let tls = match url.scheme() {
-            "https" => {
-                let name = ServerName::try_from(host.clone()).map_err(|_| ExportError::Url)?;
-                Some((connector(roots)?, name))
-            }
-            "http" if is_local => None,
-            _ => return Err(ExportError::Url),
-        };
-        if !bare {
+        if url.query().is_some() {
             return Err(ExportError::Url);
         }
-        let port = url.port_or_known_default().ok_or(ExportError::Url)?;
-        let named = url.host_str().unwrap_or_default();
-        let authority =
-            url.port().map_or_else(|| named.to_owned(), |port| format!("{named}:{port}"));
         let base = url.path().trim_end_matches('/').to_owned();
-        Ok(Self { authority, host, port, base, headers: HeaderMap::new(), tls })
-    }
-
-    /// Where `localhost` is, without asking a resolver: what goes there in the clear stays here (RFC 6761, section 6.3).
-    fn loopback(&self) -> Option<[SocketAddr; 2]> {
-        let is_asked = self.tls.is_none() && self.host == "localhost";
-        let at = |ip: IpAddr| SocketAddr::new(ip, self.port);
-        is_asked.then(|| [at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())])
+        Ok(Self { party: Party::new(&url, roots)?, base, headers: HeaderMap::new() })
     }
 
     /// Tries until the collector has it, and says how much of it it did not keep.
@@ -263,48 +235,13 @@ impl Collector {
     }
 
     async fn post(&self, path: &str, body: Bytes) -> Result<u64, ExportError> {
-        let stream = match self.loopback() {
-            Some(addresses) => TcpStream::connect(&addresses[..]).await,
-            None => TcpStream::connect((self.host.as_str(), self.port)).await,
-        };
-        let stream = stream.map_err(ExportError::Unreachable)?;
-        match &self.tls {
-            None => self.ask(stream, path, body).await,
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await;
-                self.ask(stream.map_err(ExportError::Unreachable)?, path, body).await
-            }
-        }
-    }
-
-    async fn ask(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        path: &str,
-        body: Bytes,
-    ) -> Result<u64, ExportError> {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(ExportError::Http)?;
         let mut request = Request::post(format!("{}{path}", self.base))
-            .header(HOST, &self.authority)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|_| ExportError::Url)?;
         request.headers_mut().extend(self.headers.clone());
-        let answered = async {
-            let answer = sender.send_request(request).await.map_err(ExportError::Http)?;
-            read(answer).await
-        };
-        tokio::pin!(answered);
-        tokio::select! {
-            biased;
-            answer = &mut answered => answer,
-            ended = connection => {
-                ended.map_err(ExportError::Http)?;
-                answered.await
-            }
-        }
+        let mut line = self.party.connect().await?;
+        read(line.send(request).await?).await
     }
 }
 
@@ -319,13 +256,8 @@ async fn read(answer: http::Response<Incoming>) -> Result<u64, ExportError> {
         return Err(ExportError::Refused(status));
     }
     // It has been taken: an answer that cannot be read says nothing against that.
-    let body = read_at_most(answer.into_body()).await.unwrap_or_default();
+    let body = read_at_most(answer.into_body(), MAX_ANSWER).await.unwrap_or_default();
     Ok(serde_json::from_slice(&body).map_or(0, |answer| rejected(&answer)))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the limit is around the body")]
-async fn read_at_most(body: Incoming) -> Option<Bytes> {
-    Some(Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes())
 }
 
 /// `partialSuccess` of an answer: 64-bit integers are strings in OTLP/JSON, and readers take numbers too.
@@ -336,29 +268,6 @@ fn rejected(answer: &Value) -> u64 {
         .filter_map(|name| partial.get(name))
         .filter_map(|number| number.as_u64().or_else(|| number.as_str()?.parse().ok()))
         .fold(0, u64::saturating_add)
-}
-
-fn connector(roots: Option<&[u8]>) -> Result<TlsConnector, ExportError> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|_| ExportError::Roots)?;
-                store.add(certificate).map_err(|_| ExportError::Roots)?;
-            }
-        }
-    }
-    if store.is_empty() {
-        return Err(ExportError::Roots);
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|_| ExportError::Roots)?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 #[cfg(test)]
@@ -448,18 +357,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_goes_to_this_machine_in_the_clear_asks_no_resolver() {
+    async fn a_collector_of_this_machine_is_reached_by_its_name() {
         let (url, serving) = collector(&[TAKEN]);
-        let url = url.replace("127.0.0.1", "LOCALHOST");
-        let mut exporter = Exporter::new(&url, None).unwrap();
-        let addresses = exporter.collector.loopback().unwrap();
-        assert!(addresses.iter().all(|address| address.ip().is_loopback()));
+        let mut exporter = Exporter::new(&url.replace("127.0.0.1", "LOCALHOST"), None).unwrap();
         exporter.take(Signal::Logs, "{\"resourceLogs\":[{}]}").await.unwrap();
         assert_eq!(exporter.finish().await.unwrap().requests, 1);
         assert!(serving.join().unwrap()[0].contains("host: localhost:"));
-        for named in ["https://localhost", "https://a.example", "http://127.0.0.1"] {
-            assert!(Exporter::new(named, None).unwrap().collector.loopback().is_none(), "{named}");
-        }
     }
 
     #[test]

@@ -145,6 +145,14 @@ fn a_folder_that_becomes_smaller_is_not_the_one_that_was_read() {
     log.advance(&mut |_| Ok(())).unwrap();
     fs::remove_file(folder.path().join(format!("{}-00000004.jws", author.boot))).unwrap();
     assert!(matches!(log.advance(&mut |_| Ok(())), Err(OpenError::Replaced(_))));
+
+    // One file goes and another comes: there are as many as before.
+    author.write_to(folder.path());
+    let mut log = Log::new(&Source::at(folder.path()), &reader);
+    log.advance(&mut |_| Ok(())).unwrap();
+    let file = |seq: u64| folder.path().join(format!("{}-{seq:08}.jws", author.boot));
+    fs::rename(file(4), file(5)).unwrap();
+    assert!(matches!(log.advance(&mut |_| Ok(())), Err(OpenError::Replaced(_))));
 }
 
 #[test]

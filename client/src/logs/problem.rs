@@ -120,6 +120,42 @@ pub enum Problem {
     /// A boot that names none before it, though others do: its spool was taken away, or it is of another group.
     #[error("it does not name the boot before it, and other boots do")]
     Unlinked,
+    /// A saved proof names a record of this boot that is not there: the log was cut before it.
+    #[error(
+        "record {seq}, which the saved proof {proof} names, is not there: the log was cut before it, or it was not delivered yet"
+    )]
+    ProofCut {
+        /// The record that is named.
+        seq: u64,
+        /// What the proof is called.
+        proof: String,
+    },
+    /// A saved proof names another record than the one of that number: the chain forks.
+    #[error("the saved proof {proof} names another record {seq} than the one that is here")]
+    ProofFork {
+        /// The number.
+        seq: u64,
+        /// What the proof is called.
+        proof: String,
+    },
+    /// A saved proof names a record of this boot, and another key than the one that signed it.
+    #[error("record {seq} is signed by another key than the saved proof {proof} names")]
+    ProofSigner {
+        /// The number.
+        seq: u64,
+        /// What the proof is called.
+        proof: String,
+    },
+    /// A saved proof names a boot of which nothing is there that can be believed: it was taken away whole.
+    #[error(
+        "the boot whose record {seq} the saved proof {proof} names was taken away: no boot here is signed by its key"
+    )]
+    ProofBootMissing {
+        /// The number.
+        seq: u64,
+        /// What the proof is called.
+        proof: String,
+    },
     /// A segment that no record stands for. A crash between writing the two leaves one, as the last.
     #[error("segment {seq} has no record; it was not read")]
     SegmentWithoutRecord {
@@ -205,6 +241,10 @@ impl Problem {
             Self::BootFork { .. } => "boot-fork",
             Self::BootMissing { .. } => "boot-missing",
             Self::Unlinked => "unlinked",
+            Self::ProofCut { .. } => "proof-cut",
+            Self::ProofFork { .. } => "proof-fork",
+            Self::ProofSigner { .. } => "proof-signer",
+            Self::ProofBootMissing { .. } => "proof-boot-missing",
             Self::SegmentWithoutRecord { .. } => "segment-without-record",
             Self::RecordWithoutSegment { .. } => "record-without-segment",
             Self::WrongDigest { .. } => "wrong-digest",
@@ -231,4 +271,12 @@ pub enum Note {
     /// host's: this does not show that there was nothing.
     #[error("boot {0} names its newest record: a crash, or a spool that was set back to it")]
     Crashed(String),
+    /// A saved proof names one of its records, and it is the one that is here.
+    #[error("record {seq} is the one that the saved proof {proof} names")]
+    Proved {
+        /// The number.
+        seq: u64,
+        /// What the proof is called.
+        proof: String,
+    },
 }

@@ -83,6 +83,8 @@ pub struct Boot {
     pub trust: Option<Trust>,
     /// Every check of its evidence.
     pub findings: Vec<Finding>,
+    /// The key that signs it: SubjectPublicKeyInfo.
+    pub key: Option<Vec<u8>>,
     /// SHA-256 of the list of those who can read it: the newest one.
     pub recipients_sha256: Option<[u8; 32]>,
     /// The newest record of the boot before, as this one says.
@@ -179,6 +181,7 @@ impl Boot {
             id: id.to_owned(),
             trust: None,
             findings: Vec::new(),
+            key: None,
             recipients_sha256: None,
             previous: None,
             times: None,

@@ -1,5 +1,5 @@
-//! Where a sealed log lies: a folder of files, or captured output. This finds out what is there, by boot and
-//! number, and reads it piece by piece; it verifies nothing.
+//! Where a sealed log lies: a folder of files, captured output, or the copy of a container. This finds out what is there,
+//! by boot and number, and reads it piece by piece; it verifies nothing.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -26,7 +26,7 @@ const MOST: usize = 8_000_000;
 const MOST_BOOTS: usize = 65_536;
 
 /// The most files with lines in a folder.
-const MOST_FILES: usize = 65_536;
+pub(super) const MOST_FILES: usize = 65_536;
 
 /// Where a log lies.
 #[derive(Clone, Debug)]
@@ -37,6 +37,14 @@ pub enum Source {
     /// A file with the sealer's standard output. Other lines are passed over. It is read twice, so it cannot be
     /// a pipe.
     Captured(PathBuf),
+    /// A folder with what was copied from elsewhere, and the name under which that is known: the folder's own says nothing
+    /// to anybody.
+    Copied {
+        /// Where it is.
+        folder: PathBuf,
+        /// What it is called.
+        name: PathBuf,
+    },
 }
 
 impl Source {
@@ -49,7 +57,24 @@ impl Source {
 
     fn path(&self) -> &Path {
         match self {
-            Self::Folder(path) | Self::Captured(path) => path,
+            Self::Folder(path) | Self::Captured(path) | Self::Copied { folder: path, .. } => path,
+        }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> PathBuf {
+        self.named(self.path())
+    }
+
+    /// What a path of it is called.
+    fn named(&self, path: &Path) -> PathBuf {
+        match self {
+            Self::Folder(_) | Self::Captured(_) => path.to_owned(),
+            Self::Copied { folder, name } => match path.strip_prefix(folder) {
+                Ok(rest) if rest != Path::new("") => name.join(rest),
+                _ => name.clone(),
+            },
         }
     }
 }
@@ -61,7 +86,7 @@ pub(super) struct Index {
     files: Vec<LineFile>,
     boots: BTreeMap<String, BTreeMap<u64, Entry>>,
     entries: usize,
-    /// How many files of a folder were records or segments when it was looked at last.
+    /// How many files of a folder were found to be records or segments so far.
     named: usize,
     /// What is wrong with the source itself.
     pub(super) problems: Vec<Problem>,
@@ -88,6 +113,8 @@ pub(super) struct Entry {
     segment: Option<Place>,
     /// A file of the folder holds the record.
     in_file: bool,
+    /// A file of the folder holds the segment.
+    segment_in_file: bool,
     /// There is another record of this number.
     pub(super) forked: bool,
     /// How often the same record is there once more.
@@ -117,7 +144,7 @@ impl Index {
     /// Nothing is looked at yet.
     pub(super) fn new(source: &Source) -> Self {
         let files = match source {
-            Source::Folder(_) => Vec::new(),
+            Source::Folder(_) | Source::Copied { .. } => Vec::new(),
             Source::Captured(path) => vec![LineFile::new(path.clone())],
         };
         let source = source.clone();
@@ -141,7 +168,7 @@ impl Index {
 
     /// Finds what was added since. `complete`: nothing will be added any more.
     pub(super) fn refresh(&mut self, complete: bool) -> Result<(), OpenError> {
-        if let Source::Folder(path) = &self.source {
+        if let Source::Folder(path) | Source::Copied { folder: path, .. } = &self.source {
             self.folder(&path.clone())?;
         }
         for at in 0..self.files.len() {
@@ -151,48 +178,52 @@ impl Index {
     }
 
     fn folder(&mut self, path: &Path) -> Result<(), OpenError> {
-        let unreadable = |error| OpenError::Source(path.to_owned(), error);
+        let name = self.source.named(path);
+        let unreadable = |error| OpenError::Source(name.clone(), error);
         let mut with_lines = Vec::new();
-        let mut named = 0;
+        let (mut again, mut new) = (0, 0);
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
             let Some(name) = name.to_str() else { continue };
             if let Some((boot, seq, kind)) = parse_name(name) {
-                self.file(boot, seq, kind)?;
-                named += 1;
+                let count = if self.file(boot, seq, kind)? { &mut again } else { &mut new };
+                *count += 1;
             } else if has_lines(name) {
                 with_lines.push(path.join(name));
             }
         }
         // Nobody who writes a log takes away what is in it.
-        if named < std::mem::replace(&mut self.named, named) {
-            return Err(OpenError::Replaced(path.to_owned()));
+        if again < std::mem::replace(&mut self.named, again + new) {
+            return Err(OpenError::Replaced(name));
         }
         with_lines.sort();
         with_lines.retain(|path| self.files.iter().all(|file| file.path != *path));
         if self.files.len() + with_lines.len() > MOST_FILES {
-            return Err(OpenError::TooMany { path: path.to_owned(), limit: MOST_FILES });
+            return Err(OpenError::TooMany { path: name, limit: MOST_FILES });
         }
         self.files.extend(with_lines.into_iter().map(LineFile::new));
         Ok(())
     }
 
-    fn file(&mut self, boot: &str, seq: u64, kind: Kind) -> Result<(), OpenError> {
+    /// Takes note of a file, and says whether it was known.
+    fn file(&mut self, boot: &str, seq: u64, kind: Kind) -> Result<bool, OpenError> {
         let entry = self.entry(boot, seq)?;
         match (kind, entry.record) {
-            (Kind::Segment, _) => entry.segment = entry.segment.or(Some(Place::File)),
-            (Kind::Record, None) => {
-                entry.record = Some(Place::File);
-                entry.in_file = true;
+            (Kind::Segment, _) => {
+                entry.segment = entry.segment.or(Some(Place::File));
+                Ok(std::mem::replace(&mut entry.segment_in_file, true))
             }
-            (Kind::Record, Some(_)) if entry.in_file => {}
-            (Kind::Record, Some(known)) => {
+            (Kind::Record, Some(_)) if entry.in_file => Ok(true),
+            (Kind::Record, known) => {
+                entry.record = known.or(Some(Place::File));
                 entry.in_file = true;
-                let same = self.digest(known, boot, seq) == self.digest(Place::File, boot, seq);
-                self.again(boot, seq, same)?;
+                if let Some(known) = known {
+                    let same = self.digest(known, boot, seq) == self.digest(Place::File, boot, seq);
+                    self.again(boot, seq, same)?;
+                }
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     fn lines(&mut self, at: usize, complete: bool) -> Result<(), OpenError> {
@@ -200,12 +231,13 @@ impl Index {
             return Ok(());
         };
         let path = path.clone();
-        let unreadable = |error| OpenError::Source(path.clone(), error);
+        let name = self.source.named(&path);
+        let unreadable = |error| OpenError::Source(name.clone(), error);
         let mut file = plain(&path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         let now = (metadata.dev(), metadata.ino());
         if identity.is_some_and(|then| then != now) || metadata.len() < *offset {
-            return Err(OpenError::Replaced(path));
+            return Err(OpenError::Replaced(name));
         }
         file.seek(SeekFrom::Start(*offset)).map_err(unreadable)?;
         let mut scanner = Scanner::new(BufReader::new(file), *offset, *number, complete);
@@ -226,7 +258,8 @@ impl Index {
             Some((line, record))
         });
         let Some((line, record)) = parsed else {
-            let path = self.files.get(file).map_or_else(PathBuf::new, |file| file.path.clone());
+            let file = self.files.get(file);
+            let path = file.map_or_else(PathBuf::new, |file| self.source.named(&file.path));
             keep(&mut self.problems, &mut self.more_problems, Problem::Line { path, line: number });
             return Ok(());
         };
@@ -270,13 +303,12 @@ impl Index {
 
     fn entry(&mut self, boot: &str, seq: u64) -> Result<&mut Entry, OpenError> {
         if self.boots.len() >= MOST_BOOTS && !self.boots.contains_key(boot) {
-            let path = self.source.path().to_owned();
-            return Err(OpenError::TooMany { path, limit: MOST_BOOTS });
+            return Err(OpenError::TooMany { path: self.source.name(), limit: MOST_BOOTS });
         }
         match self.boots.entry(boot.to_owned()).or_default().entry(seq) {
             btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
             btree_map::Entry::Vacant(_) if self.entries >= MOST => {
-                Err(OpenError::TooMany { path: self.source.path().to_owned(), limit: MOST })
+                Err(OpenError::TooMany { path: self.source.name(), limit: MOST })
             }
             btree_map::Entry::Vacant(new) => {
                 self.entries += 1;
@@ -420,7 +452,7 @@ fn parse_name(name: &str) -> Option<(&str, u64, Kind)> {
 }
 
 /// Whether a file is one of a boot's blobs, by exactly the name that `log-sealer` gives it.
-fn has_lines(name: &str) -> bool {
+pub(super) fn has_lines(name: &str) -> bool {
     let Some(stem) = name.strip_suffix(".jsonl") else { return false };
     let (boot, number) = stem.split_once('-').unwrap_or((stem, "1"));
     is_boot(boot) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
@@ -498,6 +530,17 @@ mod tests {
         assert!(index.entry(&format!("{:032x}", 1), 1).is_ok(), "one that is known");
         let outcome = index.entry(&format!("{MOST_BOOTS:032x}"), 0);
         assert!(matches!(outcome, Err(OpenError::TooMany { limit: MOST_BOOTS, .. })));
+    }
+
+    #[test]
+    fn a_copy_is_called_by_the_name_of_what_was_copied() {
+        let (folder, name) = (PathBuf::from("/tmp/x"), PathBuf::from("https://a.example/logs"));
+        let source = Source::Copied { folder, name };
+        let called = |path: &str| source.named(Path::new(path)).display().to_string();
+        assert_eq!(called("/tmp/x/y.jsonl"), "https://a.example/logs/y.jsonl");
+        assert_eq!(called("/tmp/x"), "https://a.example/logs");
+        let source = Source::Folder(PathBuf::from("/tmp/x"));
+        assert_eq!(source.named(Path::new("/tmp/x/y")), Path::new("/tmp/x/y"));
     }
 
     #[test]

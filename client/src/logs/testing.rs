@@ -1,6 +1,7 @@
 //! What the tests write logs with: a writer made from the format's description, and a simulated machine whose
 //! evidence binds the writer's key.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -8,13 +9,15 @@ use std::sync::Arc;
 
 use age::secrecy::ExposeSecret as _;
 use age::x25519;
+use attestation::bundle::Bundle;
 use attestation::certificate::Certificate;
+use attestation::connection::SERVICE;
 use attestation::crypto::sha256;
 use attestation::encoding::to_b64u;
 use attestation::log_record::{Event, Identity, Previous, Readers, Record, TYPE, Why};
 use attestation::merkle::Inclusion;
 use attestation::policy::Hex;
-use attestation::wire::InclusionText;
+use attestation::wire::{InclusionText, LogHead, Manifest, ManifestTls, VerifyAnswer};
 use attestation::{Anchors, Binding, Evidence, Expect, Policy, danger};
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -75,6 +78,56 @@ impl Group {
             endorsement: Expect::unchecked("this machine endorses nothing"),
             measurement: Some(Expect::unchecked("this machine endorses nothing")),
             ..Policy::for_host_data(Expect::Value(vec![Hex(self.guest.host_data())]))
+        }
+    }
+
+    /// A saved proof of a connection, whose manifest names this key and record.
+    pub(super) fn proof(&self, key: Option<&[u8]>, head: Option<LogHead>) -> Bundle {
+        let manifest = Manifest {
+            v: 1,
+            service: SERVICE.to_owned(),
+            version: "0.1.0".to_owned(),
+            boot_id: hex::encode([5; 16]),
+            started: NOW,
+            hostnames: Vec::new(),
+            tls: ManifestTls { mode: "attested".to_owned() },
+            owner_key: None,
+            log_key: key.map(to_b64u),
+            log_head: head,
+            config: BTreeMap::new(),
+            anchors: "NOT PRODUCTION".to_owned(),
+            unsealed: Vec::new(),
+            admin: None,
+        };
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        // Any certificate will do: the binding names the one that was shown.
+        let host = self.machine.host_certificate(self.machine.tcb()).unwrap();
+        let certificate = Certificate::sequence_from_pem(&host.vcek_cert).unwrap().remove(0);
+        let (nonce, exporter) = ([1; 32], [2; 32]);
+        let binding = Binding::TlsChannel {
+            nonce,
+            exporter,
+            spki_sha256: sha256(&certificate.spki().unwrap()),
+            certificate_sha256: sha256(certificate.der()),
+            manifest_sha256: sha256(&manifest),
+        };
+        let alone = Inclusion { index: 0, size: 1, path: vec![] };
+        Bundle {
+            v: 1,
+            endpoint: "https://group.example".to_owned(),
+            time: NOW,
+            nonce,
+            exporter,
+            certificate: certificate.der().to_vec(),
+            answer: VerifyAnswer {
+                v: 1,
+                evidence: self.evidence(binding.report_data(&alone).unwrap()).to_json(),
+                merkle: InclusionText::from(&alone),
+                manifest,
+                owner: None,
+                token: None,
+                client_nonce: None,
+            },
         }
     }
 
@@ -144,9 +197,20 @@ impl Author {
         sha256(format!("{}\n", self.reader).as_bytes())
     }
 
-    pub(super) fn identity(&self, group: &Group) -> Identity {
+    /// SubjectPublicKeyInfo.
+    pub(super) fn public_key(&self) -> Vec<u8> {
         let public_key: PublicKeyX509Der<'_> = self.key.public_key().as_der().unwrap();
-        let public_key = public_key.as_ref().to_vec();
+        public_key.as_ref().to_vec()
+    }
+
+    /// A saved proof that was taken when this was the newest record.
+    pub(super) fn proof(&self, group: &Group) -> Bundle {
+        let Previous { seq, digest, .. } = self.head();
+        group.proof(Some(&self.public_key()), Some(LogHead { seq, digest }))
+    }
+
+    pub(super) fn identity(&self, group: &Group) -> Identity {
+        let public_key = self.public_key();
         let mut boot_id = [0; 16];
         hex::decode_to_slice(&self.boot, &mut boot_id).unwrap();
         let binding = Binding::LogKey {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sim::blob::{self, BlobConfig, MAX_BLOCKS};
+use sim::blob::{self, BlobConfig, MAX_BLOCKS, MAX_PAGE};
 use sim::cli::{self, Common, Failure};
 use sim::faults::Switch;
 use sim::http::{serve, tls};
@@ -55,7 +55,10 @@ async fn story(flags: Flags, stop: CancellationToken) -> Result<(), Failure> {
         contributors: flags.identities.iter().map(object_id).collect(),
         containers: flags.containers.iter().cloned().collect(),
         max_blocks: MAX_BLOCKS,
+        max_page: MAX_PAGE,
+        key: seed.bytes(blob::KEY),
         faults: Switch::default(),
+        reads: Switch::default(),
         appends: Tally::default(),
     };
     let listener = serve::bind(flags.listen).await?;

@@ -15,6 +15,10 @@ pub(super) enum Refusal {
     Unauthenticated(&'static str),
     /// 403.
     Permission,
+    /// 403: a signature.
+    Signature,
+    /// 400: a parameter of the query.
+    Parameter,
     /// 404.
     ContainerNotFound,
     /// 404.
@@ -65,6 +69,16 @@ impl Refusal {
                 StatusCode::FORBIDDEN,
                 "AuthorizationPermissionMismatch",
                 "This request is not authorized to perform this operation using this permission.",
+            ),
+            Self::Signature => (
+                StatusCode::FORBIDDEN,
+                "AuthenticationFailed",
+                "Server failed to authenticate the request.",
+            ),
+            Self::Parameter => (
+                StatusCode::BAD_REQUEST,
+                "InvalidQueryParameterValue",
+                "Value for one of the query parameters specified in the request URI is invalid.",
             ),
             Self::ContainerNotFound => (
                 StatusCode::NOT_FOUND,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::error::Refusal;
+use super::list::Listed;
 
 /// The most bytes that an account of a laptop holds.
 const MAX_ACCOUNT: usize = 512 * 1024 * 1024;
@@ -14,12 +15,16 @@ const MAX_ACCOUNT: usize = 512 * 1024 * 1024;
 pub(super) struct Blob {
     pub(super) content: Vec<u8>,
     pub(super) blocks: usize,
+    /// When it was made, by a clock of the account's own: a second a blob.
+    pub(super) created: String,
 }
 
 /// Blobs by `container/name`.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     blobs: BTreeMap<String, Blob>,
+    /// How many were made.
+    made: u32,
 }
 
 impl Store {
@@ -28,8 +33,15 @@ impl Store {
         if fresh && self.blobs.contains_key(name) {
             return Err(Refusal::AlreadyExists);
         }
-        self.blobs.insert(name.to_owned(), Blob::default());
+        self.made += 1;
+        let (hour, minute, second) = (self.made / 3600 % 24, self.made / 60 % 60, self.made % 60);
+        let created = format!("Mon, 23 Nov 2026 {hour:02}:{minute:02}:{second:02} GMT");
+        self.blobs.insert(name.to_owned(), Blob { created, ..Blob::default() });
         Ok(())
+    }
+
+    pub(super) fn delete(&mut self, name: &str) -> Result<(), Refusal> {
+        self.blobs.remove(name).map(drop).ok_or(Refusal::BlobNotFound)
     }
 
     /// Where the block begins, and how many there are now.
@@ -61,15 +73,11 @@ impl Store {
         self.blobs.get(name).ok_or(Refusal::BlobNotFound)
     }
 
-    /// Names within a container, and lengths.
-    pub(super) fn list<'a>(
-        &'a self,
-        container: &'a str,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a str, usize)> {
+    /// The blobs of a container, in order.
+    pub(super) fn list<'a>(&'a self, container: &'a str) -> impl Iterator<Item = Listed<'a>> {
         self.blobs.iter().filter_map(move |(name, blob)| {
             let name = name.strip_prefix(container)?.strip_prefix('/')?;
-            name.starts_with(prefix).then_some((name, blob.content.len()))
+            Some(Listed { name, length: blob.content.len(), created: &blob.created })
         })
     }
 }

@@ -230,6 +230,37 @@ pub enum BlobFault {
     WrongPosition,
 }
 
+/// Blob Storage; concerns List Blobs, Get Blob and its properties.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum BlobReadFault {
+    /// 503 with `Retry-After`.
+    ServerBusy {
+        /// Seconds.
+        #[serde(default = "default_retry_after")]
+        retry_after: u32,
+    },
+    /// 403 whatever the caller.
+    Forbidden,
+    /// 404: the container is gone.
+    ContainerNotFound,
+    /// 307 to somewhere else.
+    Redirect {
+        /// Where to.
+        location: String,
+    },
+    /// 403 with an error code that repeats the caller's signature.
+    Echo,
+    /// Answers nothing until the fault is cleared.
+    Stall,
+    /// The whole blob with 200, whatever range was asked for.
+    WholeBlob,
+    /// A list that declares entities of entities.
+    EntityBomb,
+    /// A list whose every page promises another one.
+    EndlessList,
+}
+
 /// The model server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]

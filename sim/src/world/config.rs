@@ -147,6 +147,8 @@ pub struct BlobServerConfig {
     pub container: String,
     /// The most blocks of one blob.
     pub max_blocks: usize,
+    /// The most blobs of one page of a list.
+    pub max_page: usize,
 }
 
 impl Default for BlobServerConfig {
@@ -155,6 +157,7 @@ impl Default for BlobServerConfig {
             https: HttpsConfig::default(),
             container: "logs".to_owned(),
             max_blocks: blob::MAX_BLOCKS,
+            max_page: blob::MAX_PAGE,
         }
     }
 }

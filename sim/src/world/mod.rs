@@ -29,7 +29,9 @@ use crate::blob::{self, BlobConfig};
 use crate::clock;
 use crate::device::DeviceError;
 use crate::entra::{self, Cluster, EntraConfig};
-use crate::faults::{BlobFault, IdentityFault, KdsFault, MaaFault, ModelFault, Switch, VaultFault};
+use crate::faults::{
+    BlobFault, BlobReadFault, IdentityFault, KdsFault, MaaFault, ModelFault, Switch, VaultFault,
+};
 use crate::http::serve::{self, Server};
 use crate::http::tls::{self, TlsError};
 use crate::identity::{Identity, STORAGE_RESOURCE};
@@ -129,6 +131,8 @@ pub struct RunningEntra {
 pub struct RunningBlob {
     /// Its URL, and its switch.
     pub running: Running<BlobFault>,
+    /// How it misbehaves when something is read.
+    pub reads: Switch<BlobReadFault>,
     /// How many blocks came, those that it refused or hid included.
     pub appends: Tally,
 }
@@ -299,6 +303,14 @@ impl World {
         self.foundation.provider.issue(&identity, STORAGE_RESOURCE, clock::now())
     }
 
+    /// The query of a signature for a container of the storage account: its permissions, such as `rl`, and its end in ISO
+    /// 8601.
+    #[must_use]
+    pub fn storage_signature(&self, container: &str, permissions: &str, expiry: &str) -> String {
+        let key = self.foundation.keys.seed().bytes(blob::KEY);
+        blob::sas::issue(&key, container, permissions, expiry)
+    }
+
     /// Ends everything and waits until the last connection is gone.
     pub async fn stop(self) {
         let servers = [
@@ -408,18 +420,21 @@ async fn blob_server(
     groups: &[Group],
 ) -> Result<Option<RunningBlob>, StartError> {
     let Some(config) = config else { return Ok(None) };
-    let (faults, appends) = (Switch::default(), Tally::default());
+    let (faults, reads, appends) = (Switch::default(), Switch::default(), Tally::default());
     let identities = groups.iter().flat_map(Group::identities);
     let app = blob::router(BlobConfig {
         provider: foundation.provider().clone(),
         contributors: identities.map(|identity| identity.object_id.clone()).collect(),
         containers: BTreeSet::from([config.container.clone()]),
         max_blocks: config.max_blocks,
+        max_page: config.max_page,
+        key: foundation.keys.seed().bytes(blob::KEY),
         faults: faults.clone(),
+        reads: reads.clone(),
         appends: appends.clone(),
     });
     let running = start_https(foundation, &config.https, faults, |_| Ok(app)).await?;
-    Ok(Some(RunningBlob { running, appends }))
+    Ok(Some(RunningBlob { running, reads, appends }))
 }
 
 async fn vault_server(

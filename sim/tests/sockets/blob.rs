@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use sim::faults::BlobFault;
+use sim::faults::{BlobFault, BlobReadFault};
 use sim::world::BlobServerConfig;
 
 use crate::support::{Answer, Stage, read, stage};
@@ -10,7 +10,8 @@ use crate::support::{Answer, Stage, read, stage};
 async fn account() -> Stage {
     stage(|config| {
         (config.maa, config.vault, config.model) = (None, None, None);
-        config.blob = Some(BlobServerConfig { max_blocks: 3, ..BlobServerConfig::default() });
+        config.blob =
+            Some(BlobServerConfig { max_blocks: 3, max_page: 2, ..BlobServerConfig::default() });
     })
     .await
 }
@@ -71,6 +72,7 @@ async fn what_is_appended_is_read_and_nothing_stands_in_its_place() {
     assert_eq!(text(&stage, &[]).await.text(), "one\ntwo\n");
     let part = text(&stage, &[("x-ms-range", "bytes=4-6")]).await;
     assert_eq!((part.status, part.text()), (StatusCode::PARTIAL_CONTENT, "two"));
+    assert_eq!(part.header("content-range"), "bytes 4-6/8");
     assert_eq!(code(&text(&stage, &[("range", "bytes=8-")]).await), (416, "InvalidRange"));
     let head = call(&stage, Method::HEAD, "logs/a.jsonl", &[], "").await.unwrap();
     assert_eq!((head.status, head.header("content-length")), (StatusCode::OK, "8"));
@@ -132,4 +134,71 @@ async fn faults_of_appends_show_and_pass() {
     let put = stage.send(Method::PUT, &url, &[], Some(&schedule)).await.unwrap();
     assert_eq!(put.status, StatusCode::NO_CONTENT);
     assert_eq!(faults.scheduled().len(), 1);
+}
+
+#[tokio::test]
+async fn a_container_is_listed_and_read_with_a_signature() {
+    let stage = account().await;
+    for name in ["a.jsonl", "b.jsonl", "c/d.jsonl", "e.jsonl"] {
+        create(&stage, &format!("logs/{name}")).await;
+    }
+    let url = stage.world.blob().unwrap().running.url.clone();
+    let get = async |path: &str, permissions: &str, expiry: &str| {
+        let signature = stage.world.storage_signature("logs", permissions, expiry);
+        let joint = if path.contains('?') { '&' } else { '?' };
+        stage.get(&format!("{url}/{path}{joint}{signature}")).await
+    };
+    const LONG: &str = "2999-01-01T00:00:00Z";
+    let list = "logs?restype=container&comp=list&delimiter=%2F";
+    let first = get(list, "rl", LONG).await;
+    let first = first.text();
+    assert!(first.contains("<Name>a.jsonl</Name>") && first.contains("<Name>b.jsonl</Name>"));
+    let marker = first.split_once("<NextMarker>").unwrap().1.split_once('<').unwrap().0;
+    let second = get(&format!("{list}&marker={marker}"), "rl", LONG).await;
+    let second = second.text();
+    assert!(second.contains("<BlobPrefix><Name>c/</Name></BlobPrefix>"), "{second}");
+    assert!(second.contains("<NextMarker />"), "{second}");
+    let below = get("logs?restype=container&comp=list&prefix=c%2F&maxresults=1", "l", LONG).await;
+    assert!(below.text().contains("<Name>c/d.jsonl</Name>"));
+    let none = get("logs?restype=container&comp=list&maxresults=0", "l", LONG).await;
+    assert_eq!(code(&none), (400, "InvalidQueryParameterValue"));
+
+    assert_eq!(get("logs/a.jsonl", "r", LONG).await.status, StatusCode::OK);
+    let refused = get("logs/a.jsonl", "l", LONG).await;
+    assert_eq!(code(&refused), (403, "AuthorizationPermissionMismatch"));
+    let late = get("logs/a.jsonl", "r", "2020-01-01T00:00:00Z").await;
+    assert_eq!(code(&late), (403, "AuthenticationFailed"));
+
+    let gone = call(&stage, Method::DELETE, "logs/a.jsonl", &[], "").await.unwrap();
+    assert_eq!(gone.status, StatusCode::ACCEPTED);
+    assert_eq!(code(&get("logs/a.jsonl", "r", LONG).await), (404, "BlobNotFound"));
+}
+
+#[tokio::test]
+async fn faults_of_reads_show_and_leave_appends_alone() {
+    let stage = account().await;
+    create(&stage, "logs/a.jsonl").await;
+    let reads = &stage.world.blob().unwrap().reads;
+    reads.until_cleared(BlobReadFault::Forbidden);
+    assert_eq!(append(&stage, 0, "0123456789").await.unwrap().status, StatusCode::CREATED);
+    assert_eq!(text(&stage, &[]).await.status, StatusCode::FORBIDDEN);
+    reads.once(BlobReadFault::ServerBusy { retry_after: 4 });
+    let busy = text(&stage, &[]).await;
+    assert_eq!((code(&busy), busy.header("retry-after")), ((503, "ServerBusy"), "4"));
+    reads.once(BlobReadFault::WholeBlob);
+    let whole = text(&stage, &[("x-ms-range", "bytes=0-1")]).await;
+    assert_eq!((whole.status, whole.text()), (StatusCode::OK, "0123456789"));
+    reads.once(BlobReadFault::Redirect { location: "https://elsewhere.example".to_owned() });
+    let elsewhere = text(&stage, &[]).await;
+    assert_eq!(elsewhere.header("location"), "https://elsewhere.example");
+    let list = async || {
+        let path = "logs?restype=container&comp=list";
+        let list = call(&stage, Method::GET, path, &[], "").await.unwrap();
+        list.text().to_owned()
+    };
+    reads.once(BlobReadFault::EntityBomb);
+    assert!(list().await.contains("<!ENTITY"));
+    reads.once(BlobReadFault::EndlessList);
+    assert!(list().await.contains("<NextMarker>again</NextMarker>"));
+    assert!(list().await.contains("<Name>a.jsonl</Name>"));
 }

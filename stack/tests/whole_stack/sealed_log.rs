@@ -74,3 +74,39 @@ async fn every_role_logs_into_it_and_its_reader_sees_who_sealed_it() {
     assert!(!text(&refused).contains("listening"), "a stranger sees no record");
     drop(folder);
 }
+
+/// The proxy's manifest names the log's newest record, and clients who saved their proofs hold the host to it.
+#[tokio::test]
+async fn a_saved_proof_shows_that_the_log_was_cut() {
+    let running = start().await;
+    let (url, proof) = (running.stack.group.url().await.unwrap(), running.path("saved-proof"));
+    let mut save = vec!["verify".to_owned(), url, "--save".to_owned(), proof.clone()];
+    save.extend(running.trusting());
+    let saved = pmc(&save).await;
+    assert_eq!(saved.status.code(), Some(0), "{}", text(&saved));
+    let verify = on_log(&running, "verify", &["--json", "--proof", &proof]);
+    let log = running.stack.group.places().sealed_logs();
+    let Running { stack, folder, .. } = running;
+    assert!(stack.stop().await.is_empty());
+
+    let verified = pmc(&verify).await;
+    let said = text(&verified);
+    assert_eq!(verified.status.code(), Some(0), "{said}");
+    let (before, _) = said.split_once(" is the one that the saved proof").unwrap();
+    let seq: u64 = before.rsplit_once("record ").unwrap().1.parse().unwrap();
+
+    for entry in std::fs::read_dir(&log).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let number: u64 = stem.split_once('-').unwrap().1.parse().unwrap();
+        if number >= seq {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let cut = pmc(&verify).await;
+    // Of a log that was cut to nothing, nothing is left to read.
+    let (status, named) = if seq == 0 { (2, "holds no sealed log") } else { (1, "\"proof-cut\"") };
+    assert_eq!(cut.status.code(), Some(status), "{}", text(&cut));
+    assert!(text(&cut).contains(named), "{}", text(&cut));
+    drop(folder);
+}

@@ -43,7 +43,7 @@ pub(in crate::cli) struct Export {
 }
 
 /// Where documents go.
-enum Place {
+enum Goal {
     Collector(Runtime, Box<Exporter>),
     File(PathBuf, BufWriter<File>),
 }
@@ -52,20 +52,18 @@ enum Place {
 pub(super) fn run(options: &Export) -> Result<(), Failure> {
     let identities = options.identity.read()?;
     let filter = options.chosen.filter();
-    let mut place = options.place()?;
-    let report = options.subject.read(&identities, |log| {
-        let report = log.finish(&mut |document| place.take(document, &filter));
-        report.map_err(|error| Failure::unusable(&error))
-    })?;
-    let found = options.subject.tell(&report);
-    both(found, place.finish())
+    let mut goal = options.goal()?;
+    let (report, place) =
+        options.subject.read_whole(&identities, &mut |document| goal.take(document, &filter))?;
+    let found = options.subject.tell(&report, &place);
+    both(found, goal.finish())
 }
 
 impl Export {
-    fn place(&self) -> Result<Place, Failure> {
+    fn goal(&self) -> Result<Goal, Failure> {
         if let Some(path) = &self.out {
             return create(path)
-                .map(|file| Place::File(path.clone(), BufWriter::new(file)))
+                .map(|file| Goal::File(path.clone(), BufWriter::new(file)))
                 .map_err(|error| named(path, &error));
         }
         let url = self.to.as_deref().unwrap_or_default();
@@ -84,7 +82,7 @@ impl Export {
                 .with_headers(text)
                 .map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))?;
         }
-        Ok(Place::Collector(runtime()?, Box::new(exporter)))
+        Ok(Goal::Collector(runtime()?, Box::new(exporter)))
     }
 }
 
@@ -96,7 +94,7 @@ fn named(path: &Path, error: &io::Error) -> Failure {
     Failure::Unusable(format!("{}: {error}", path.display()))
 }
 
-impl Place {
+impl Goal {
     fn take(&mut self, document: &Document<'_>, filter: &Filter) -> io::Result<()> {
         let Some(json) = document.json_of(filter) else { return Ok(()) };
         match self {

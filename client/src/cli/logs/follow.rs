@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
+use super::place::{Place, Trouble};
 use super::{Chosen, Format, Identity, Screen, Subject, both};
 use crate::cli::{Failure, runtime, say};
 use crate::clock;
 use crate::logs::{Log, OpenError, Report};
 
-/// How often the log is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the log is looked at: here, and in a storage account, where each look is a call that is paid for.
+const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
 /// Options of `pmc logs follow`.
 #[derive(Debug, Args)]
@@ -33,26 +35,64 @@ pub(in crate::cli) struct Follow {
 pub(super) fn run(options: &Follow) -> Result<(), Failure> {
     let identities = options.identity.read()?;
     let mut screen = Screen::new(&options.chosen, options.format);
-    let report = options
-        .subject
-        .read(&identities, |log| runtime()?.block_on(follow(log, options, &mut screen)))?;
+    let mut place = options.subject.place()?;
+    let followed = options.subject.read(&mut place, &identities, |log, place| {
+        runtime()?.block_on(follow(log, place, options, &mut screen))
+    });
+    let Followed { report, unreached } = followed?;
     let shown = screen.flush();
-    both(options.subject.tell(&report), shown)
+    let found = both(options.subject.tell(&report, &place), shown);
+    match unreached {
+        Some(why) => both(found, Err(Failure::Unusable(format!("the end was not read: {why}")))),
+        None => found,
+    }
+}
+
+/// What was found until the end.
+struct Followed {
+    report: Report,
+    /// Why the storage account could not be asked at the last look.
+    unreached: Option<String>,
 }
 
 async fn follow(
     mut log: Log<'_>,
+    place: &mut Place,
     options: &Follow,
     screen: &mut Screen,
-) -> Result<Report, Failure> {
+) -> Result<Followed, Failure> {
+    // One for the whole time: what comes while the log is read is not lost.
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::unusable(&error))?;
+    let mut unreached = None;
     let mut is_first = true;
     loop {
+        let refreshed = tokio::select! {
+            refreshed = place.refresh() => refreshed,
+            _ = interrupts.recv() => break,
+        };
+        match refreshed {
+            Ok(()) => unreached = None,
+            Err(Trouble::Storage(error)) if error.is_loss() && !is_first => {
+                let report = log.taken_away(OpenError::Storage(error));
+                return Ok(Followed { report, unreached: None });
+            }
+            Err(trouble) if is_first => return Err(Failure::Unusable(trouble.text())),
+            // Whoever cannot be reached has taken nothing away, and a token may be renewed.
+            Err(trouble) => {
+                let why = trouble.text();
+                if unreached.as_ref() != Some(&why) {
+                    say(Some(&why));
+                }
+                unreached = Some(why);
+            }
+        }
         log.set_time(options.subject.at.unwrap_or_else(clock::unix_now));
         match log.advance(&mut |document| screen.show(document)) {
             Ok(()) => {}
             // What was there is gone: what was read of it is what there is to say.
             Err(error @ (OpenError::Source(..) | OpenError::Replaced(_))) if !is_first => {
-                return Ok(log.taken_away(error));
+                return Ok(Followed { report: log.taken_away(error), unreached });
             }
             Err(error) => return Err(Failure::unusable(&error)),
         }
@@ -62,10 +102,13 @@ async fn follow(
         if options.until_stop && log.is_stopped() {
             break;
         }
+        let look = if place.is_elsewhere() { LOOKS.1 } else { LOOKS.0 };
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            _ = tokio::signal::ctrl_c() => break,
+            () = tokio::time::sleep(look) => {}
+            _ = interrupts.recv() => break,
         }
     }
-    log.finish(&mut |document| screen.show(document)).map_err(|error| Failure::unusable(&error))
+    let report = log.finish(&mut |document| screen.show(document));
+    let report = report.map_err(|error| Failure::unusable(&error))?;
+    Ok(Followed { report, unreached })
 }
