@@ -208,10 +208,7 @@ impl Role for LogSealer {
         };
         outcome??;
         // only now: what may leave in the clear is offered once what came with it is sealed
-        let forwarded = async {
-            let _ = timeout_at(end.min(Instant::now() + CLOSE), exports.settled()).await;
-            forwards.end(end.min(Instant::now() + CLOSE)).await;
-        };
+        let forwarded = forward_the_rest(&exports, forwards, end);
         let (drained, ()) = tokio::join!(timeout_at(end, spool.drained()), forwarded);
         // what is on disk is the next boot's to deliver
         if drained.is_ok() || spool.is_durable() {
@@ -227,6 +224,12 @@ impl Ended {
         let items = if spool.is_durable() { 0 } else { spool.waiting() };
         Self::Late { counts: intake.counts(), items }
     }
+}
+
+/// Waits for what was still underway, and sends what waits to leave in the clear.
+async fn forward_the_rest(exports: &Exports, forwards: Forwards, end: Instant) {
+    let _ = timeout_at(end.min(Instant::now() + CLOSE), exports.settled()).await;
+    forwards.end(end.min(Instant::now() + CLOSE)).await;
 }
 
 /// A spool on disk bears with a sink that fails; one in memory does not for long.

@@ -63,7 +63,8 @@ pub async fn serve(
         let connection = incoming.next().await;
         Some((Ok::<_, Infallible>(connection), incoming))
     });
-    router.serve_with_incoming_shutdown(incoming, shutdown.fired()).await
+    // boxed: it is long, and is part of every role's own
+    Box::pin(router.serve_with_incoming_shutdown(incoming, shutdown.fired())).await
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the proxy sends of its metrics, and what `log-sealer` lets out in the clear, are two lists in two roles that do not
 //! know each other: here they are held together.
 
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 
