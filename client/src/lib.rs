@@ -17,6 +17,7 @@ pub mod cli;
 mod clock;
 mod comparison;
 pub mod connection;
+mod core_dumps;
 pub mod forwarder;
 pub mod identity;
 pub mod logs;

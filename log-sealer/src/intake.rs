@@ -135,11 +135,14 @@ impl Intake {
     ///
     /// [`Refused::Full`], [`Refused::Stopping`]: nothing of it was kept.
     pub(crate) fn push(&self, lines: Lines) -> Result<Stored, Refused> {
-        if lines.counts.all() == 0 {
-            return Ok(Stored(None));
+        let empty = lines.counts.all() == 0;
+        let (sender, stored) = (self.durable && !empty).then(oneshot::channel).unzip();
+        if empty {
+            // it may hold what leaves in the clear, which is not taken at the end either
+            self.queue().open()?;
+        } else {
+            self.queue().push(lines, sender)?;
         }
-        let (sender, stored) = self.durable.then(oneshot::channel).unzip();
-        self.queue().push(lines, sender)?;
         self.changed.notify_waiters();
         Ok(Stored(stored))
     }
@@ -205,14 +208,16 @@ impl Intake {
 }
 
 impl Queue {
+    fn open(&self) -> Result<(), Refused> {
+        if self.closed { Err(Refused::Stopping) } else { Ok(()) }
+    }
+
     fn push(
         &mut self,
         lines: Lines,
         sender: Option<oneshot::Sender<Outcome>>,
     ) -> Result<(), Refused> {
-        if self.closed {
-            return Err(Refused::Stopping);
-        }
+        self.open()?;
         if self.held {
             return Err(Refused::Full);
         }
@@ -404,6 +409,8 @@ mod tests {
         let intake = Intake::default();
         intake.push(lines(0, 0)).unwrap();
         intake.close();
+        // what it held besides lines would be lost unseen
+        assert_eq!(intake.push(lines(0, 0)).err(), Some(Refused::Stopping));
         assert!(intake.batch(&LIMITS).await.is_none());
     }
 
@@ -420,6 +427,8 @@ mod tests {
             loop {
                 tokio::time::sleep(second / 2).await;
                 intake.push(lines(1, 1)).unwrap();
+                tokio::time::sleep(second / 2).await;
+                intake.push(lines(0, 0)).unwrap();
             }
         };
         tokio::select! {

@@ -151,9 +151,9 @@ impl Role for LogSealer {
         let production = roots.are_public();
         let router = grpc::router(&process, &listener, &http_listener, &exports, head, production);
         let closing = Shutdown::default();
-        let close = closing.clone();
+        let (close, taking) = (closing.clone(), exports.clone());
         let mut server = tokio::spawn(async move {
-            let answer = move |request| otlp::http::answer(exports.clone(), request);
+            let answer = move |request| otlp::http::answer(taking.clone(), request);
             let http = async {
                 service::http::serve(http_listener, &closing, answer).await;
                 Ok(())
@@ -208,7 +208,7 @@ impl Role for LogSealer {
         };
         outcome??;
         // only now: what may leave in the clear is offered once what came with it is sealed
-        let forwarded = forwards.end(end.min(Instant::now() + CLOSE));
+        let forwarded = forward_the_rest(&exports, forwards, end);
         let (drained, ()) = tokio::join!(timeout_at(end, spool.drained()), forwarded);
         // what is on disk is the next boot's to deliver
         if drained.is_ok() || spool.is_durable() {
@@ -224,6 +224,12 @@ impl Ended {
         let items = if spool.is_durable() { 0 } else { spool.waiting() };
         Self::Late { counts: intake.counts(), items }
     }
+}
+
+/// Waits for what was still underway, and sends what waits to leave in the clear.
+async fn forward_the_rest(exports: &Exports, forwards: Forwards, end: Instant) {
+    let _ = timeout_at(end.min(Instant::now() + CLOSE), exports.settled()).await;
+    forwards.end(end.min(Instant::now() + CLOSE)).await;
 }
 
 /// A spool on disk bears with a sink that fails; one in memory does not for long.

@@ -1,11 +1,14 @@
 //! gRPC between the roles: on loopback or a Unix socket, with bounds on both ends.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use futures_util::stream;
 use tonic::transport::server::Router;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::Shutdown;
+use crate::connections::Connections;
 use crate::listen::{Address, Listener, Local};
 
 /// The longest call between roles that does not say otherwise. A role that waits for a slow outside party
@@ -13,6 +16,10 @@ use crate::listen::{Address, Listener, Local};
 pub const CALL: Duration = Duration::from_secs(60);
 
 const CONNECT: Duration = Duration::from_secs(3);
+
+/// Connections at once; more wait to be accepted. A role of ours opens one or two to each neighbour, an exporter of another
+/// container as many.
+const CONNECTIONS: usize = 256;
 
 /// Requests that one connection may have open at once.
 const STREAMS: u32 = 1024;
@@ -40,7 +47,6 @@ pub fn server() -> Server {
         .timeout(CALL)
         .max_concurrent_streams(STREAMS)
         .concurrency_limit_per_connection(1024)
-        .tcp_nodelay(true)
 }
 
 /// Serves until the signal to stop, then finishes what runs.
@@ -53,17 +59,12 @@ pub async fn serve(
     listener: Listener,
     shutdown: &Shutdown,
 ) -> Result<(), tonic::transport::Error> {
-    let stop = shutdown.fired();
-    match listener {
-        Listener::Tcp(listener) => {
-            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-            router.serve_with_incoming_shutdown(incoming, stop).await
-        }
-        Listener::Unix(listener, _) => {
-            let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
-            router.serve_with_incoming_shutdown(incoming, stop).await
-        }
-    }
+    let incoming = stream::unfold(Connections::new(listener, CONNECTIONS), |incoming| async move {
+        let connection = incoming.next().await;
+        Some((Ok::<_, Infallible>(connection), incoming))
+    });
+    // boxed: it is long, and is part of every role's own
+    Box::pin(router.serve_with_incoming_shutdown(incoming, shutdown.fired())).await
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@
 //! Must not know routes. A caller that goes away takes its request with it: the answer's future is dropped.
 
 use std::convert::Infallible;
-use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,11 +15,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
-use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
 use crate::Shutdown;
+use crate::connections::Connections;
 use crate::listen::Listener;
 
 /// A whole answer.
@@ -36,9 +33,6 @@ const HEADERS: Duration = Duration::from_secs(30);
 /// The most bytes of a request's headers.
 const HEADER_BYTES: usize = 64 * 1024;
 
-/// Pause after an accept that failed for the whole process, for want of descriptors say.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// Serves until the signal to stop, then finishes what runs.
 pub async fn serve<H, A>(listener: Listener, shutdown: &Shutdown, handler: H)
 where
@@ -46,44 +40,19 @@ where
     A: Future<Output = Answer> + Send + 'static,
 {
     let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let arriving = Connections::new(listener, CONNECTIONS);
     let mut stop = pin!(shutdown.fired());
     loop {
-        let next = async {
-            let slot = slots.clone().acquire_owned().await;
-            (slot.expect("the semaphore is never closed"), accept(&listener).await)
-        };
-        let (slot, stream) = tokio::select! {
+        let stream = tokio::select! {
             () = &mut stop => break,
-            next = next => next,
-        };
-        let Ok(stream) = stream else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
+            stream = arriving.next() => stream,
         };
         let (handler, stop) = (handler.clone(), shutdown.fired());
-        connections.spawn(async move {
-            connection(stream, handler, stop).await;
-            drop(slot);
-        });
+        connections.spawn(connection(stream, handler, stop));
     }
-    drop(listener);
+    drop(arriving);
     connections.close();
     connections.wait().await;
-}
-
-async fn accept(
-    listener: &Listener,
-) -> io::Result<Either<tokio::net::TcpStream, tokio::net::UnixStream>> {
-    match listener {
-        Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
-            // Answers are written whole; waiting for more would only delay them.
-            let _ = stream.set_nodelay(true);
-            Ok(Either::Left(stream))
-        }
-        Listener::Unix(listener, _) => Ok(Either::Right(listener.accept().await?.0)),
-    }
 }
 
 async fn connection<S, H, A>(stream: S, handler: H, stop: impl Future<Output = ()>)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::env::{Environment, Measured, Problems, Reader, Var};
 use crate::health::{self, Health, Probe};
 use crate::logs::{self, Logs, console_end, console_line};
-use crate::{Shutdown, clock, env};
+use crate::{Shutdown, clock, core_dumps, env};
 
 /// Any error that ends a role. Its text, with its causes, goes to stderr, which the operator of the cloud can
 /// read: errors of roles carry no secret.
@@ -109,6 +109,10 @@ pub fn main<R: Role>() -> ExitCode {
 /// [`main`] with the arguments of another command line, for a binary that holds several roles.
 #[must_use]
 pub fn main_with<R: Role>(mut arguments: impl Iterator<Item = String>) -> ExitCode {
+    if let Err(error) = core_dumps::forbid() {
+        complain(&format!("{}: {}\n", R::NAME, chain(&error)));
+        return ExitCode::FAILURE;
+    }
     match (arguments.next().as_deref(), arguments.next()) {
         (None, _) => ending::<R>(run::<R>(&Environment::of_process(), Until::Signal)),
         (Some("child"), None) => {
@@ -149,7 +153,7 @@ pub enum Failure {
     Serving(BoxError),
 }
 
-/// Serves, and says what it was that ended it.
+/// Serves, and says what it was that ended it. Whoever calls this instead of [`main`] has called [`core_dumps::forbid`].
 ///
 /// # Errors
 ///

@@ -107,8 +107,8 @@ impl Role for SkrSidecar {
         let owner = config.reserved.owner.clone();
         let owner = owner.map(|kid| Held::start(releases.clone(), kid, OwnerKey::new));
         let tls = config.reserved.tls.clone().map(|kid| TlsKeys::start(releases.clone(), kid));
-        let state =
-            config.reserved.state.clone().map(|kid| StateKeys::start(releases.clone(), kid));
+        let state = config.reserved.state.clone();
+        let state = state.map(|kid| StateKeys::new(releases.clone(), kid));
         let sealed = config.secrets.clone();
         let secrets = sealed.map(|settings| Sealed::start(releases.clone(), settings));
         let key_provider = KeyProvider {

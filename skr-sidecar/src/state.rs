@@ -4,7 +4,7 @@
 //! Each version of the vault's key gives another one, so that state can be encrypted anew when the key is rotated. Must not
 //! know what is stored.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
@@ -99,22 +99,22 @@ fn derived(secret: &[u8], name: &str, version: &str) -> Option<Zeroizing<[u8; 32
 pub(crate) struct StateKeys {
     releases: Arc<Releases>,
     kid: KeyId,
-    first: Held<StateKey>,
+    /// Released when it is first asked for: a group that stores nothing need not have it.
+    first: OnceLock<Held<StateKey>>,
 }
 
 impl StateKeys {
-    /// Starts to release the current version. Must be called inside a runtime.
-    pub(crate) fn start(releases: Arc<Releases>, kid: KeyId) -> Self {
-        let first = Held::start(releases.clone(), kid.clone(), StateKey::new);
-        Self { releases, kid, first }
+    pub(crate) fn new(releases: Arc<Releases>, kid: KeyId) -> Self {
+        Self { releases, kid, first: OnceLock::new() }
     }
 
     /// The key of a version; of none, the current one. Another version is released each time that it is asked for: at the
     /// start after a rotation.
     pub(crate) async fn derived(&self, version: &str) -> Result<Arc<StateKey>, StateError> {
-        let none =
-            || if self.first.is_refused() { StateError::Refused } else { StateError::NotYet };
-        let first = self.first.within(FIRST).await.ok_or_else(none)?;
+        let start = || Held::start(self.releases.clone(), self.kid.clone(), StateKey::new);
+        let held = self.first.get_or_init(start);
+        let none = || if held.is_refused() { StateError::Refused } else { StateError::NotYet };
+        let first = held.within(FIRST).await.ok_or_else(none)?;
         if version.is_empty() || version.eq_ignore_ascii_case(&first.version) {
             return Ok(first);
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use proto::info::info_client::InfoClient;
@@ -257,6 +258,11 @@ impl Group {
         let fresh = self.spawn(role)?;
         *self.process(role) = fresh;
         Ok(())
+    }
+
+    /// Ends a role by SIGABRT. Says how it ended; `None`: it does not end.
+    pub async fn abort(&mut self, role: RoleName) -> Option<ExitStatus> {
+        self.process(role).abort().await
     }
 
     /// What a role says about itself.

@@ -55,6 +55,15 @@ impl Forwarder {
         Ok(Self { child, base, address })
     }
 
+    /// Waits until it has ended, and says how.
+    ///
+    /// # Errors
+    ///
+    /// It does not end, or cannot be waited for.
+    pub async fn ended(mut self) -> std::io::Result<std::process::ExitStatus> {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await?
+    }
+
     /// Its process; 0 once it has ended.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! One role as a child process, with exactly the environment that it is given.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -41,8 +41,12 @@ impl RoleProcess {
         output: &Path,
     ) -> std::io::Result<Self> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(output)?;
-        let child =
-            command(program, role, environment).stdout(file.try_clone()?).stderr(file).spawn()?;
+        let mut command = command(program, role, environment);
+        if let Some(folder) = output.parent() {
+            // what a crash would leave behind lies there, too
+            command.current_dir(folder);
+        }
+        let child = command.stdout(file.try_clone()?).stderr(file).spawn()?;
         Ok(Self { role, child, output: output.to_owned() })
     }
 
@@ -74,6 +78,12 @@ impl RoleProcess {
     /// Ends it without asking, as a crash would.
     pub(crate) async fn kill(&mut self) {
         let _ = self.child.kill().await;
+    }
+
+    /// Ends it as a broken library would, and says how it ended; `None`: it does not end.
+    pub(crate) async fn abort(&mut self) -> Option<ExitStatus> {
+        kill_process(self.pid()?, Signal::ABORT).ok()?;
+        tokio::time::timeout(STOP, self.child.wait()).await.ok()?.ok()
     }
 
     fn pid(&self) -> Option<Pid> {

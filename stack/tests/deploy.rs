@@ -93,15 +93,14 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("LOG_METRICS_ENDPOINT", "all metrics are sealed"),
     ("SKR_WRAP_KEYS", "nothing is wrapped in this group"),
     ("PROXY_METRICS_SECONDS", "once a minute is enough"),
-    ("LOG_SPOOL", "the template mounts no volume that outlives the group"),
-    ("LOG_SPOOL_BYTES", "as LOG_SPOOL; what waits in memory has a default"),
-    ("LOG_SPOOL_FULL", "senders keep what has no room"),
+    (
+        "LOG_SEGMENT_SECONDS",
+        "with LOG_SPOOL what it is unset is right, and its default is too long",
+    ),
+    ("LOG_SEGMENT_BYTES", "as LOG_SEGMENT_SECONDS: small segments unless many records come"),
     ("LOG_ENDPOINT", "the platform captures stdout"),
     ("LOG_IDENTITY_ENDPOINT", "stdout needs no token"),
     ("PROXY_PRICES_FILE", "the list that is built in"),
-    ("PROXY_STATE", "the template mounts no volume that outlives the group"),
-    ("PROXY_STATE_KEY", "as PROXY_STATE; with it, the key is a released one"),
-    ("STATE_KID", "as PROXY_STATE: nothing is stored that it would protect"),
     ("ATTEST_MAA_USER_AGENT", "nothing is decided by it"),
     ("ATTEST_AZURE_CACHE_TEE_TYPE", "the machines of Azure's container groups are of one kind"),
     ("ATTEST_AZURE_CACHE_API_VERSION", "the only one"),
@@ -128,7 +127,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("UPSTREAM_IDLE_TIMEOUT", "the default is right"),
     (
         "SETTINGS_FILE",
-        "no volume is mounted there: what the admin pages change ends with the group",
+        "no volume is mounted there: what the admin pages change is kept where PROXY_STATE says",
     ),
     ("USAGE_FILE", "in a group it is the host's: it is brought in by hand"),
     ("UVM_SECURITY_CONTEXT_DIR", "set by the platform"),
@@ -186,7 +185,7 @@ fn the_template_takes_no_secret_in_the_clear() {
 #[test]
 fn the_defaults_that_the_template_repeats_are_the_binaries_own() {
     // What differs from the default on purpose.
-    let chosen = ["PORT", "TLS_MODE", "LOG_SINK", "PROXY_SECRETS"];
+    let chosen = ["PORT", "TLS_MODE", "LOG_SINK", "LOG_SPOOL", "PROXY_SECRETS", "PROXY_STATE_KEY"];
     let template = template();
     for (role, properties) in containers(&template) {
         let declared = declared(role);
@@ -198,6 +197,51 @@ fn the_defaults_that_the_template_repeats_are_the_binaries_own() {
                 assert_eq!(Some(value), default, "{role} {name}");
             }
         }
+    }
+}
+
+/// What is kept lies in the group's own scratch, which ends with it. The host's shares, which it reads and writes, are mounted
+/// nowhere; and no container sees what another keeps.
+#[test]
+fn volumes_are_the_groups_own_and_each_is_one_containers() {
+    let template = template();
+    let volumes = group(&template).pointer("/properties/volumes").unwrap().as_array().unwrap();
+    let mut names: Vec<&str> = Vec::new();
+    for volume in volumes {
+        let name = volume["name"].as_str().unwrap();
+        assert_eq!(*volume, json!({"name": name, "emptyDir": {}}));
+        names.push(name);
+    }
+    let containers = containers(&template);
+    let mut mounts = Vec::new();
+    for (role, properties) in &containers {
+        for mount in properties.get("volumeMounts").and_then(Value::as_array).into_iter().flatten()
+        {
+            let [name, path] = ["name", "mountPath"].map(|of| mount[of].as_str().unwrap());
+            mounts.push((*role, name, path));
+        }
+    }
+    assert_eq!(mounts, [("log-sealer", "spool", "/spool"), ("proxy", "state", "/state")]);
+    assert_eq!(names, ["spool", "state"]);
+    let variables = containers["log-sealer"]["environmentVariables"].as_array().unwrap();
+    assert!(variables.contains(&json!({"name": "LOG_SPOOL", "value": "/spool"})));
+    // one that is kept needs a key of the vault's that not everybody has
+    let state = &template["parameters"]["proxyState"];
+    assert_eq!(state["defaultValue"], "memory");
+    assert!(state["metadata"]["description"].as_str().unwrap().contains("/state/proxy.db"));
+}
+
+#[test]
+fn compose_keeps_what_outlives_a_container_where_the_template_does() {
+    let text = std::fs::read_to_string(root().join("compose.yaml")).unwrap();
+    let compose: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let services = &compose["services"];
+    for (role, variable, value, volume) in [
+        ("log-sealer", "LOG_SPOOL", "/spool", "spool:/spool"),
+        ("proxy", "PROXY_STATE", "/state/proxy.db", "state:/state"),
+    ] {
+        assert_eq!(services[role]["environment"][variable], value);
+        assert_eq!(services[role]["volumes"], json!([volume]));
     }
 }
 

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::causes::{chain, printable};
+use crate::core_dumps;
 
 /// Accepted.
 const ACCEPTED: u8 = 0;
@@ -72,6 +73,10 @@ pub fn main() -> ExitCode {
 /// [`main`] with another command line, whose first word is the program's name.
 #[must_use]
 pub fn main_with(words: impl Iterator<Item = String>) -> ExitCode {
+    if let Err(error) = core_dumps::forbid() {
+        say(Some(&chain(&error)));
+        return ExitCode::from(UNUSABLE);
+    }
     let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(help) => {

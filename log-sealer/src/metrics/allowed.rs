@@ -1,5 +1,6 @@
 //! What may leave in the clear: instruments, the keys of their attributes, and the values of those, all from
-//! closed lists. They are those that the proxy sends; what counts single keys is not here.
+//! closed lists. They are those that the proxy sends, which `stack/tests/metrics.rs` holds; what counts single keys is not
+//! here.
 
 /// What takes the place of a value that is not on its list.
 pub(super) const OTHER: &str = "other";

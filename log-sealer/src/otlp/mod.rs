@@ -1,8 +1,7 @@
 //! OTLP in: what both transports have in common, and the one place where an export is accepted.
 //!
 //! A message stays bytes until its turn comes: few are in hand at once, and one is written as lines at a time.
-//! So memory is bounded whatever is sent on a connection. (HTTP has a bound in connections; gRPC has none, and they come
-//! from the group's own containers.)
+//! So memory is bounded whatever is sent on a connection, and connections are bounded by `service`.
 //!
 //! Handling an export logs nothing, at any level: this role's own events arrive here too.
 
@@ -18,6 +17,7 @@ use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use self::schema::Kind;
@@ -85,6 +85,8 @@ pub(crate) struct Exports {
     forward: Vec<Forward>,
     receiving: Arc<Semaphore>,
     encoding: Arc<Semaphore>,
+    /// Exports whose message is here and that have no answer yet.
+    underway: TaskTracker,
 }
 
 /// Leave to receive one message.
@@ -99,7 +101,15 @@ impl Exports {
             forward,
             receiving: Arc::new(Semaphore::new(RECEIVING)),
             encoding: Arc::new(Semaphore::new(1)),
+            underway: TaskTracker::new(),
         }
+    }
+
+    /// Returns when no export is underway any more: all that was taken has been offered to whom it may leave for. The queue is
+    /// closed by then, so that nothing else is taken.
+    pub(crate) async fn settled(&self) {
+        self.underway.close();
+        self.underway.wait().await;
     }
 
     /// Waits for leave to receive a message.
@@ -119,6 +129,7 @@ impl Exports {
         signal: Signal,
         message: Message,
     ) -> Result<(), Refused> {
+        let _underway = self.underway.token();
         let encoding = self.encoding.clone().acquire_owned().await;
         let mut clear =
             (signal == Signal::Metrics && !self.forward.is_empty()).then(Clear::default);

@@ -147,6 +147,31 @@ async fn every_record_is_there_once_whatever_went_wrong_on_the_way() {
     assert!(account.appends() >= 7, "{}", account.appends());
 }
 
+/// Good: the next token is accepted. Bad: none is, and then nothing is tried a third time until a minute has passed.
+#[tokio::test]
+async fn a_token_that_is_not_accepted_is_replaced_once() {
+    let account = Account::start(50_000).await;
+    let identity = &account.world.groups()[0].imds_faults().identity;
+    // made for somebody else: only another one gets anything into the account
+    identity.once(IdentityFault::WrongAudience);
+    let sealer = account.sealer().await;
+    let boot = sealer.identity.boot_id.clone();
+    say_and_wait(&sealer.channel, &account, 1).await;
+    assert!(identity.scheduled().is_empty(), "the first token was the wrong one");
+
+    let before = account.appends();
+    account.schedule(&[BlobFault::Unauthorized]);
+    say_and_wait(&sealer.channel, &account, 2).await;
+    assert_eq!(account.appends(), before + 2);
+
+    sealer.ready().await;
+    account.schedule(&[BlobFault::Unauthorized, BlobFault::Unauthorized]);
+    say(&sealer.channel, "a", [long("3")]).await;
+    sealer.not_ready().await;
+    assert_eq!(account.appends(), before + 4);
+    assert_eq!(account.numbers(&boot).await, [0, 1, 2]);
+}
+
 #[tokio::test]
 async fn a_full_blob_is_followed_by_another() {
     let account = Account::start(2).await;

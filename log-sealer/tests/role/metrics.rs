@@ -4,10 +4,10 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::common::Sealer;
 use crate::common::http::{Http, JSON};
 use crate::common::reader;
 use crate::common::receiver::Receiver;
+use crate::common::{Place, Sealer};
 
 const CANARY: &str = "canary-5d0a77e1-in-a-metric";
 
@@ -75,6 +75,26 @@ async fn what_is_on_the_list_is_forwarded_and_the_rest_is_sealed() {
     assert_eq!(heard(&receiver.heard().await.body)[0].2, json!("6"));
     let boot = reader::read(&place.folder(), &place.reader).remove(0);
     assert_eq!(boot.points("proxy"), 3, "one with another attribute, two of another instrument");
+}
+
+/// Where senders wait for the disk, what may leave in the clear is offered after that: at a stop, after everything else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_while_it_stops_is_forwarded_as_well() {
+    let mut receiver = Receiver::start(&[]).await;
+    let place = Place::new();
+    let spool = place.spool().display().to_string();
+    let to = [("LOG_METRICS_ENDPOINT", receiver.url.as_str()), ("LOG_SPOOL", spool.as_str())];
+    let sealer =
+        Sealer::start_at(place, &[&to[..], &[("LOG_SEGMENT_SECONDS", "5")]].concat()).await;
+    sealer.sidecar.give_evidence();
+    sealer.ready().await;
+    let mut http = Http::connect(&sealer.place).await;
+    let own = json!({"name": CANARY, "gauge": {"dataPoints": [{"asInt": 1}]}});
+    let sent = document(&json!([limited("limit", "budget", 6), own]));
+    let (answer, place) = tokio::join!(http.post("/v1/metrics", JSON, &sent), sealer.stop());
+    assert_eq!(answer.status, 200);
+    assert_eq!(heard(&receiver.heard().await.body)[0].2, json!("6"));
+    assert_eq!(reader::read(&place.folder(), &place.reader)[0].points("proxy"), 1);
 }
 
 #[tokio::test]

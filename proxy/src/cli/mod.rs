@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use service::core_dumps;
 use service::env::{Environment, Reader};
 
 use crate::config::{Config, VARS};
@@ -67,6 +68,10 @@ pub(crate) fn is_command(first: Option<&str>) -> bool {
 
 /// Does what the arguments say, program name first. 0: done; 1: not done; 2: no such command; 64: the environment.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
+    if let Err(error) = core_dumps::forbid() {
+        complain(&format!("Error: {}\n", service::chain(&error)));
+        return ExitCode::FAILURE;
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

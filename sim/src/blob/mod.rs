@@ -189,6 +189,9 @@ impl Account {
         match fault {
             Some(BlobFault::ServerBusy { retry_after }) => return Err(Refusal::Busy(retry_after)),
             Some(BlobFault::ServerError) => return Err(Refusal::Internal),
+            Some(BlobFault::Unauthorized) => {
+                return Err(Refusal::Unauthenticated("the access token is not accepted"));
+            }
             Some(BlobFault::Forbidden) => return Err(Refusal::Permission),
             Some(BlobFault::WrongPosition) => return Err(Refusal::AppendPosition),
             None | Some(BlobFault::Stall | BlobFault::LostAnswer) => {}

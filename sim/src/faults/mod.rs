@@ -220,6 +220,8 @@ pub enum BlobFault {
     },
     /// 500.
     ServerError,
+    /// 401 whatever the token.
+    Unauthorized,
     /// 403 whatever the caller.
     Forbidden,
     /// Answers nothing until the fault is cleared.

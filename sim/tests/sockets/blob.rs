@@ -119,6 +119,8 @@ async fn faults_of_appends_show_and_pass() {
     assert_eq!((code(&busy), busy.header("retry-after")), ((503, "ServerBusy"), "4"));
     faults.once(BlobFault::ServerError);
     assert_eq!(append(&stage, 0, "x").await.unwrap().status.as_u16(), 500);
+    faults.once(BlobFault::Unauthorized);
+    assert_eq!(append(&stage, 0, "x").await.unwrap().status.as_u16(), 401);
     faults.once(BlobFault::Forbidden);
     assert_eq!(append(&stage, 0, "x").await.unwrap().status.as_u16(), 403);
     faults.once(BlobFault::WrongPosition);
@@ -127,7 +129,7 @@ async fn faults_of_appends_show_and_pass() {
     faults.once(BlobFault::LostAnswer);
     assert!(append(&stage, 0, "heard by nobody").await.is_err());
     assert_eq!(text(&stage, &[]).await.text(), "heard by nobody");
-    assert_eq!(blob.appends.get(), 5);
+    assert_eq!(blob.appends.get(), 6);
 
     let url = format!("{}/_sim/faults", blob.running.url);
     let schedule = json!({"blob": [{"fault": {"kind": "lost-answer"}, "times": 1}]});

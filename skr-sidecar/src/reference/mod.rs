@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use service::env::{Environment, Reader, Var};
 use service::health::Probe;
-use service::{BoxError, Failure, Process, Role, Until};
+use service::{BoxError, Failure, Process, Role, Until, core_dumps};
 
 use self::environment::EnvironmentError;
 use self::flags::{FlagError, Flags, USAGE};
@@ -51,6 +51,9 @@ impl Name {
 /// that runs with them whether it is ready.
 #[must_use]
 pub fn main(name: Name, arguments: impl Iterator<Item = String>) -> ExitCode {
+    if let Err(error) = core_dumps::forbid() {
+        return fatal(&service::chain(&error));
+    }
     let mut arguments: Vec<String> = arguments.collect();
     let asks = arguments.first().is_some_and(|first| first == "healthcheck");
     if asks {

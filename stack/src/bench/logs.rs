@@ -167,7 +167,8 @@ async fn measure(
             shown(line),
             ratio(line, ours.processor / records.max(1)),
         ),
-        None => "a script with a secretbox and a POST each: not measured, python3 has no PyNaCl"
+        None => "a script with a secretbox and a POST each: not measured, python3 has no PyNaCl \
+                 (python3 -m pip install pynacl)"
             .to_owned(),
     });
     say(&format!("memory loaded: {} resident", memory::shown(loaded.rss)));

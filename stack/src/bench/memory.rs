@@ -14,7 +14,7 @@ pub(crate) struct Memory {
 /// Memory that a process holds now (`/proc/PID/smaps_rollup`).
 pub(crate) fn held(pid: u32) -> Result<Memory, BenchError> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
-        .map_err(io("the memory of a process cannot be read"))?;
+        .map_err(io("the memory of a process cannot be read; roles show it to root only"))?;
     let field = |name: &str| {
         let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim()
@@ -31,7 +31,9 @@ pub(crate) fn held(pid: u32) -> Result<Memory, BenchError> {
 /// Files, sockets and pipes that a process has open now.
 pub(crate) fn descriptors(pid: u32) -> Result<usize, BenchError> {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
-    Ok(open.map_err(io("the open files of a process cannot be read"))?.count())
+    Ok(open
+        .map_err(io("the open files of a process cannot be read; roles show them to root only"))?
+        .count())
 }
 
 /// Bytes as people read them.

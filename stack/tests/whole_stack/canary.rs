@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{Forwarder, Running, fail, pmc, start, text};
 
-const PROMPT: &str = "CANARY-prompt-4f1c9a77";
+pub(crate) const PROMPT: &str = "CANARY-prompt-4f1c9a77";
 
 /// A TCP relay that keeps every byte, as the host that owns the network does.
 pub(crate) struct Tap {
@@ -92,7 +92,7 @@ pub(crate) fn search(what: &str, bytes: &[u8], secrets: &[String]) {
 }
 
 /// Every file below a folder, but for those that hold secrets by design.
-fn files(folder: &Path, but: &[&str], each: &mut impl FnMut(&Path, &[u8])) {
+pub(crate) fn files(folder: &Path, but: &[&str], each: &mut impl FnMut(&Path, &[u8])) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();

@@ -12,6 +12,7 @@ mod attacks_client;
 mod bench;
 mod canary;
 mod changes;
+mod crash;
 mod curl;
 mod end_to_end;
 mod examples;

@@ -131,6 +131,11 @@ impl Forwarder {
         Self(started.unwrap_or_else(|error| fail(&error)))
     }
 
+    /// How it ended.
+    pub(crate) async fn ended(self) -> std::process::ExitStatus {
+        self.0.ended().await.unwrap()
+    }
+
     /// POSTs JSON to the forwarder by plain HTTP.
     pub(crate) async fn post(&self, path: &str, key: &str, body: &str) -> (u16, String) {
         let address = self.base.trim_start_matches("http://").trim_end_matches("/v1");
