@@ -48,6 +48,12 @@ impl Api {
         self.upstream.renew(secrets.upstream_key());
     }
 
+    /// Returns when what was changed in the files of keys and settings up to now is in force.
+    pub(crate) async fn refresh(&self) {
+        self.keys.refresh().await;
+        self.settings.refresh().await;
+    }
+
     /// Answers one request.
     pub(crate) async fn call(
         &self,

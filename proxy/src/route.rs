@@ -122,14 +122,17 @@ impl Router {
         let begin = Instant::now();
         let (peer, id) = (connection.peer.ip(), RequestId::new());
         let encrypted = connection.channel.is_some();
+        let destination = destination(request.method(), request.uri().path());
+        let label = label(&destination);
+        if label != metrics::Route::Health {
+            self.api.refresh().await;
+        }
         let asked = Asked {
             address: self.trusted.client(peer, request.headers()),
             is_encrypted: encrypted || self.trusted.came_encrypted(peer, request.headers()),
             numbers: self.api.settings.current(),
             id: id.clone(),
         };
-        let destination = destination(request.method(), request.uri().path());
-        let label = label(&destination);
         let admitted = match request.extensions().get::<Misframed>() {
             Some(Misframed) => Err(Refusal::Framing),
             None => self.enter(&asked, label),
