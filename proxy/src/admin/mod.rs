@@ -53,7 +53,7 @@ use self::session::{Open, Sessions};
 use crate::body::Body;
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::keys::Keys;
+use crate::keys::{Keys, Listed};
 use crate::ledger::Ledger;
 use crate::publication::Publication;
 use crate::secrets::Secrets;
@@ -236,7 +236,7 @@ impl Admin {
             };
         }
         match (page, key) {
-            (Some(Page::Keys), _) => Ok(keys_page::page(self, asking, &session)),
+            (Some(Page::Keys), _) => Ok(keys_page::page(self, asking, &session).await),
             (Some(Page::Usage), _) => usage_page::page(self, asking, &session).await,
             (Some(Page::UsageCsv), _) => export::csv(self, asking, &session).await,
             (Some(Page::UsageJson), _) => export::json(self, asking, &session).await,
@@ -244,7 +244,7 @@ impl Admin {
             (Some(Page::Attestation), _) => Ok(attestation::page(self, asking, &session)),
             (Some(Page::Audit), _) => Ok(audit_page::page(self, asking, &session)),
             (Some(Page::About), _) => Ok(about::page(self, asking, &session)),
-            (_, Some((id, ""))) => key_page::page(self, asking, &session, &id),
+            (_, Some((id, ""))) => key_page::page(self, asking, &session, &id).await,
             _ => Err(AdminError::NotFound),
         }
     }
@@ -277,6 +277,12 @@ impl Admin {
         if self.tokens.take(token, whom, asking.now) { Ok(()) } else { Err(AdminError::Token) }
     }
 
+    /// The key with that id.
+    async fn find(&self, id: &str) -> Result<Listed, AdminError> {
+        let (keys, id) = (self.parts.keys.clone(), id.to_owned());
+        aside(move || keys.find(&id)).await.ok_or(AdminError::UnknownKey)
+    }
+
     /// Takes other rate limits, once they are on the disk.
     async fn change_limits(&self, numbers: Numbers) -> Result<(), AdminError> {
         Ok(self.parts.settings.change(numbers).await?)
@@ -284,6 +290,15 @@ impl Admin {
 
     fn record(&self, action: Action, session: &Open, key_id: &str, fields: &str) {
         self.audit.record(action, Some(session.id), session.address, key_id, fields);
+    }
+}
+
+/// Has something computed that takes its time where there are many keys, away from the thread that serves clients.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // It is not cut off before the thread is that waits for it.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
