@@ -35,10 +35,12 @@ pub(crate) enum Content<T> {
     Passing,
 }
 
+type Read<T> = Box<dyn Fn(&Path) -> Content<T> + Send + Sync>;
+
 /// See above.
 pub(crate) struct Watched<T> {
     path: PathBuf,
-    read: Box<dyn Fn(&Path) -> Content<T> + Send + Sync>,
+    read: Read<T>,
     /// What holds while there is no file.
     absent: Arc<T>,
     /// Locked for a swap only.
