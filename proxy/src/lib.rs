@@ -46,6 +46,7 @@ mod settings;
 mod small_file;
 mod store;
 mod tls;
+mod upload;
 mod usage;
 mod watched;
 mod workers;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Method, Request, Response, header};
-use hyper::body::Incoming;
 use serde_json::json;
 use service::clock::unix_now;
 
@@ -26,6 +25,7 @@ use crate::page::ContentSecurityPolicy;
 use crate::proof::Prover;
 use crate::publication::Publication;
 use crate::secrets::Secrets;
+use crate::upload::Upload;
 
 /// What the proxy serves itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Router {
     pub(crate) async fn answer(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        mut request: Request<Incoming>,
+        mut request: Request<Upload>,
     ) -> Response<Body> {
         let begin = Instant::now();
         let (peer, id) = (connection.peer.ip(), RequestId::new());
@@ -200,7 +200,7 @@ impl Router {
     async fn route(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         destination: Destination,
     ) -> Result<Response<Body>, Refusal> {
         match destination {
@@ -228,7 +228,7 @@ impl Router {
     async fn admin(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<Upload>,
     ) -> Result<Response<Body>, Refusal> {
         match self.admin_access {
             AdminAccess::Proved if !connection.is_proved_to_a_program() => Err(Refusal::NotProved),

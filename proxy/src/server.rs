@@ -29,6 +29,7 @@ use crate::life::Life;
 use crate::route::Router;
 use crate::tls::Channel;
 use crate::tls::rotation::Current;
+use crate::upload::Upload;
 use crate::workers::Workers;
 
 /// Connections that may be open at once, where the system lets the process open the files for them. Further ones wait in
@@ -220,6 +221,7 @@ impl Client {
         let service = service_fn(|mut request| {
             let running = requests.begin();
             let (is_misframed, answering) = watch.begin(&mut request);
+            let request = Upload::of(request);
             // Of its own, so that its room is given back when the answer's head is there: a stream goes on for minutes.
             let answer = Box::pin(self.router.clone().answer(connection.clone(), request));
             let until = until.clone();

@@ -5,7 +5,6 @@
 
 use http::header::AUTHORIZATION;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use service::clock::unix_now;
 
@@ -21,11 +20,12 @@ use super::{Admin, aside, export, form, login, respond};
 use crate::body::Body;
 use crate::keys::{ApiKey, Change, Listed, Made};
 use crate::ledger::Ledger;
+use crate::upload::Upload;
 
 type Answer = Result<Response<Body>, AdminError>;
 
 /// Answers a request below `/admin/api/`.
-pub(super) async fn answer(admin: &Admin, asking: &Asking<'_>, body: Incoming) -> Answer {
+pub(super) async fn answer(admin: &Admin, asking: &Asking<'_>, body: Upload) -> Answer {
     admin.is_enabled()?;
     let session = session(admin, asking)?;
     let path = asking.path.strip_prefix("/admin/api/").unwrap_or_default();
@@ -114,7 +114,7 @@ async fn list(admin: &Admin) -> Response<Body> {
     respond::written_json(StatusCode::OK, text.await)
 }
 
-async fn create(admin: &Admin, session: &Open, body: Incoming) -> Answer {
+async fn create(admin: &Admin, session: &Open, body: Upload) -> Answer {
     let fields = fields(body, &values::KEY_FIELDS).await?;
     let made = admin.parts.keys.create(values::new_key(&fields)?, unix_now()).await?;
     admin.record(Action::KeyCreated, session, &made.key.id, "");
@@ -126,7 +126,7 @@ async fn one_key(
     asking: &Asking<'_>,
     session: &Open,
     id: &str,
-    body: Incoming,
+    body: Upload,
 ) -> Answer {
     let keys = &admin.parts.keys;
     let found = async || {
@@ -171,7 +171,7 @@ fn enabled(fields: &Map<String, Value>) -> Result<Option<bool>, AdminError> {
     }
 }
 
-async fn rotate(admin: &Admin, session: &Open, id: &str, body: Incoming) -> Answer {
+async fn rotate(admin: &Admin, session: &Open, id: &str, body: Upload) -> Answer {
     let fields = fields(body, &["overlap_hours", "expires_days"]).await?;
     let rotation = values::rotation(&fields)?;
     let made = admin.parts.keys.rotate(id, rotation, unix_now()).await?;
@@ -180,7 +180,7 @@ async fn rotate(admin: &Admin, session: &Open, id: &str, body: Incoming) -> Answ
     Ok(made_key(admin, &made).await)
 }
 
-async fn rate_limits(admin: &Admin, asking: &Asking<'_>, session: &Open, body: Incoming) -> Answer {
+async fn rate_limits(admin: &Admin, asking: &Asking<'_>, session: &Open, body: Upload) -> Answer {
     match asking.method {
         Method::GET => {}
         Method::PUT => {
@@ -198,7 +198,7 @@ async fn rate_limits(admin: &Admin, asking: &Asking<'_>, session: &Open, body: I
 }
 
 /// A body's object. A member that is not known is refused: it would not do what somebody thinks it does.
-async fn fields(body: Incoming, known: &[&str]) -> Result<Map<String, Value>, AdminError> {
+async fn fields(body: Upload, known: &[&str]) -> Result<Map<String, Value>, AdminError> {
     let body = form::read(body).await?;
     if body.is_empty() {
         return Ok(Map::new());

@@ -6,7 +6,6 @@
 use askama::Template;
 use http::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -23,6 +22,7 @@ use super::session::{LIFETIME, Open};
 use super::shell::Shell;
 use super::{Admin, respond};
 use crate::body::Body;
+use crate::upload::Upload;
 
 #[derive(Template)]
 #[template(path = "admin/login.html")]
@@ -57,7 +57,7 @@ pub(super) fn page(admin: &Admin, asking: &Asking<'_>) -> Response<Body> {
 pub(super) async fn attempt(
     admin: &Admin,
     asking: &Asking<'_>,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Response<Body>, AdminError> {
     asking.is_of_our_site()?;
     // Whoever may not guess is told so before a byte of the body is read.
@@ -111,7 +111,7 @@ fn wrong(admin: &Admin, asking: &Asking<'_>, is_last: bool) -> Result<Response<B
 /// `{"password": …}`, or a form's field.
 async fn password_of_a_program(
     asking: &Asking<'_>,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Zeroizing<String>, AdminError> {
     let kind = asking.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     if !kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
@@ -139,7 +139,7 @@ pub(super) fn evidence(admin: &Admin) -> Option<Value> {
 pub(super) async fn logout(
     admin: &Admin,
     asking: &Asking<'_>,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Response<Body>, AdminError> {
     if asking.is_head {
         return Ok(respond::redirect("/admin/login"));

@@ -40,7 +40,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 
 use self::asking::Asking;
 use self::attempts::Attempts;
@@ -58,6 +57,7 @@ use crate::ledger::Ledger;
 use crate::publication::Publication;
 use crate::secrets::Secrets;
 use crate::settings::{Numbers, Settings};
+use crate::upload::Upload;
 
 pub(crate) use self::asking::COOKIE_NAME;
 pub(crate) use self::error::AdminError;
@@ -176,7 +176,7 @@ impl Admin {
     pub(crate) async fn answer(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<Upload>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let asking = Asking::new(connection, &parts);
@@ -196,11 +196,7 @@ impl Admin {
         }
     }
 
-    async fn page(
-        &self,
-        asking: &Asking<'_>,
-        body: Incoming,
-    ) -> Result<Response<Body>, AdminError> {
+    async fn page(&self, asking: &Asking<'_>, body: Upload) -> Result<Response<Body>, AdminError> {
         let page = PAGES.iter().find(|row| row.path == asking.path && row.method == asking.method);
         let page = page.map(|row| row.page);
         if let Some(Page::Asset(asset)) = page {
@@ -265,7 +261,7 @@ impl Admin {
         &self,
         asking: &Asking<'_>,
         session: &Open,
-        body: Incoming,
+        body: Upload,
     ) -> Result<Form, AdminError> {
         asking.is_of_our_site()?;
         let form = Form::read(asking.headers, body).await?;
