@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use http::request::Parts;
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use service::clock::unix_now;
 
 use crate::asked::Asked;
@@ -27,6 +26,7 @@ use crate::money::Money;
 use crate::openai::{self, Begun, Most};
 use crate::secrets::Secrets;
 use crate::settings::Settings;
+use crate::upload::Upload;
 use crate::usage::{Call, Usage};
 
 /// Everything that requests to the model need.
@@ -48,11 +48,17 @@ impl Api {
         self.upstream.renew(secrets.upstream_key());
     }
 
+    /// Returns when what was changed in the files of keys and settings up to now is in force.
+    pub(crate) async fn refresh(&self) {
+        self.keys.refresh().await;
+        self.settings.refresh().await;
+    }
+
     /// Answers one request.
     pub(crate) async fn call(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<Upload>,
     ) -> Result<Response<Body>, Refusal> {
         let begin = Instant::now();
         let key = self.keys.authenticate(request.headers(), unix_now())?;
@@ -84,7 +90,7 @@ impl Api {
     pub(crate) async fn key_info(
         &self,
         connection: &Connection,
-        request: &Request<Incoming>,
+        request: &Request<Upload>,
     ) -> Result<Response<Body>, Refusal> {
         let now = unix_now();
         let key = self.keys.authenticate(request.headers(), now)?;
@@ -111,7 +117,7 @@ impl Api {
     async fn begin(
         &self,
         key: &Arc<ApiKey>,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         admitted: Admitted,
         demand: Demand,
     ) -> Result<(Admitted, Result<Begun, Refusal>), Exceeded> {

@@ -46,7 +46,9 @@ mod settings;
 mod small_file;
 mod store;
 mod tls;
+mod upload;
 mod usage;
+mod watched;
 mod workers;
 
 use std::process::ExitCode;
@@ -164,6 +166,7 @@ async fn clients_until_stop(
     };
     let keys = Keys::new(secrets.api_keys(), config.keys_file.clone());
     let keys = Arc::new(keys.stored_in(state.store.clone(), state.home).await?);
+    keys.follow()?;
     let upstream =
         Upstream::new(&config.upstream, secrets.upstream_key(), &config.roots, config.passing);
     let attest = AttestSidecar::new(&config.attest);
@@ -191,6 +194,7 @@ async fn clients_until_stop(
     let ledger = Arc::new(state.ledger);
     let hostname = reached_at(&config, listener.local_addr()?.port());
     let settings = Arc::new(Settings::open(config.settings, &state.store).await?);
+    settings.follow()?;
     let parts = admin::Parts {
         keys: keys.clone(),
         ledger: ledger.clone(),

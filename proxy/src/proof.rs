@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use attestation::wire::VerifyRequest;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
 use service::body::BodyError;
 use tokio::sync::Semaphore;
 
@@ -22,6 +21,7 @@ use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::manifest::CurrentManifest;
 use crate::owner::Owner;
+use crate::upload::Upload;
 
 /// The longest request.
 const MAX_BODY: usize = 1024;
@@ -69,7 +69,7 @@ impl Prover {
     pub(crate) async fn prove(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<Upload>,
     ) -> Result<Response<Body>, Refusal> {
         let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_json = kind.is_some_and(|kind| kind.starts_with(b"application/json"));

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Method, Request, Response, header};
-use hyper::body::Incoming;
 use serde_json::json;
 use service::clock::unix_now;
 
@@ -26,6 +25,7 @@ use crate::page::ContentSecurityPolicy;
 use crate::proof::Prover;
 use crate::publication::Publication;
 use crate::secrets::Secrets;
+use crate::upload::Upload;
 
 /// What the proxy serves itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,19 +117,22 @@ impl Router {
     pub(crate) async fn answer(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        mut request: Request<Incoming>,
+        mut request: Request<Upload>,
     ) -> Response<Body> {
         let begin = Instant::now();
         let (peer, id) = (connection.peer.ip(), RequestId::new());
         let encrypted = connection.channel.is_some();
+        let destination = destination(request.method(), request.uri().path());
+        let label = label(&destination);
+        if label != metrics::Route::Health {
+            self.api.refresh().await;
+        }
         let asked = Asked {
             address: self.trusted.client(peer, request.headers()),
             is_encrypted: encrypted || self.trusted.came_encrypted(peer, request.headers()),
             numbers: self.api.settings.current(),
             id: id.clone(),
         };
-        let destination = destination(request.method(), request.uri().path());
-        let label = label(&destination);
         let admitted = match request.extensions().get::<Misframed>() {
             Some(Misframed) => Err(Refusal::Framing),
             None => self.enter(&asked, label),
@@ -197,7 +200,7 @@ impl Router {
     async fn route(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         destination: Destination,
     ) -> Result<Response<Body>, Refusal> {
         match destination {
@@ -225,7 +228,7 @@ impl Router {
     async fn admin(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<Upload>,
     ) -> Result<Response<Body>, Refusal> {
         match self.admin_access {
             AdminAccess::Proved if !connection.is_proved_to_a_program() => Err(Refusal::NotProved),

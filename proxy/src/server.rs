@@ -29,6 +29,7 @@ use crate::life::Life;
 use crate::route::Router;
 use crate::tls::Channel;
 use crate::tls::rotation::Current;
+use crate::upload::Upload;
 use crate::workers::Workers;
 
 /// Connections that may be open at once, where the system lets the process open the files for them. Further ones wait in
@@ -201,7 +202,8 @@ impl Client {
         let version =
             if session.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
         let connection = Connection::new(peer, Some(Channel::of(session, leaf)));
-        self.serve(stream, connection, version, Some(life)).await;
+        // What is moved on the way takes its room wherever it was, for as long as the connection lives.
+        self.serve(Box::new(stream), connection, version, Some(life)).await;
     }
 
     async fn serve(
@@ -219,7 +221,9 @@ impl Client {
         let service = service_fn(|mut request| {
             let running = requests.begin();
             let (is_misframed, answering) = watch.begin(&mut request);
-            let answer = self.router.clone().answer(connection.clone(), request);
+            let request = Upload::of(request);
+            // Of its own, so that its room is given back when the answer's head is there: a stream goes on for minutes.
+            let answer = Box::pin(self.router.clone().answer(connection.clone(), request));
             let until = until.clone();
             async move {
                 let mut answer = answer.await;
@@ -442,8 +446,7 @@ mod tests {
         drop(running);
     }
 
-    /// Serves one connection, and returns its other end.
-    fn served(version: Version, life: Life) -> tokio::io::DuplexStream {
+    fn client() -> Client {
         let url = "http://127.0.0.1:1".parse().unwrap();
         let passing = crate::forward::Passing::for_tests();
         let upstream = Upstream::new(&url, None, &service::roots::Roots::public(), passing);
@@ -466,11 +469,27 @@ mod tests {
         let admin_access = AdminAccess::Proved;
         let router =
             Router { api, attestation: None, admin, admin_access, trusted, force_https: false };
-        let client = Client { router: Arc::new(router), shutdown: Shutdown::default() };
+        Client { router: Arc::new(router), shutdown: Shutdown::default() }
+    }
+
+    /// Serves one connection, and returns its other end.
+    fn served(version: Version, life: Life) -> tokio::io::DuplexStream {
         let (here, there) = tokio::io::duplex(64 * 1024);
         let connection = Connection::new(([127, 0, 0, 1], 1).into(), None);
-        tokio::spawn(client.serve(there, connection, version, Some(life)));
+        tokio::spawn(client().serve(there, connection, version, Some(life)));
         here
+    }
+
+    /// There are thousands of them, most of which wait.
+    #[tokio::test]
+    async fn what_lives_as_long_as_a_connection_is_small() {
+        let (_here, there) = tokio::io::duplex(1);
+        let connection = Connection::new(([127, 0, 0, 1], 1).into(), None);
+        let life = Life { notice: HOUR, end: HOUR };
+        let serving = client().serve(Box::new(there), connection, Version::Http1, Some(life));
+        let size = size_of_val(&serving);
+        println!("{size} bytes");
+        assert!(size <= 8 * 1024, "{size} bytes");
     }
 
     const HOUR: Duration = Duration::from_secs(3600);

@@ -210,7 +210,23 @@ impl Settings {
         Self(Place::Nowhere(numbers))
     }
 
-    /// The numbers as they are now.
+    /// Sees what other machines change in the file as well; [`Settings::refresh`] sees what is changed on this one.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread.
+    pub(crate) fn follow(&self) -> std::io::Result<()> {
+        if let Place::File(file) = &self.0 { file.follow() } else { Ok(()) }
+    }
+
+    /// Returns when what was changed in the file up to now is in force.
+    pub(crate) async fn refresh(&self) {
+        if let Place::File(file) = &self.0 {
+            file.refresh().await;
+        }
+    }
+
+    /// The numbers as they are known now: see [`Settings::refresh`].
     pub(crate) fn current(&self) -> Numbers {
         match &self.0 {
             Place::File(file) => file.current(),

@@ -4,7 +4,7 @@
 //! Must not know what is in them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -19,9 +19,24 @@ pub(crate) struct FileState {
 
 impl FileState {
     /// `None` if there is no file.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        let meta = std::fs::metadata(path).ok()?;
-        Some(Self { modified: meta.modified().ok(), length: meta.len(), inode: meta.ino() })
+    ///
+    /// # Errors
+    ///
+    /// Those of stat(2), which leave that open.
+    pub(crate) fn of(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::metadata(path) {
+            Ok(meta) => Ok(Some(Self {
+                modified: meta.modified().ok(),
+                length: meta.len(),
+                inode: meta.ino(),
+            })),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -58,10 +58,10 @@ impl Workers {
             return;
         };
         let place = Place::take(&worker.open);
+        // Made where it is awaited: what is made elsewhere and moved in takes its room twice.
         let job = || {
-            let future = make();
             Box::pin(async move {
-                future.await;
+                make().await;
                 drop(place);
             }) as Serving
         };

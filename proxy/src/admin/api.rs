@@ -5,7 +5,6 @@
 
 use http::header::AUTHORIZATION;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use service::clock::unix_now;
 
@@ -17,14 +16,16 @@ use super::session::Open;
 use super::usage_page::Asked;
 use super::values;
 use super::view::Status;
-use super::{Admin, export, form, login, respond};
+use super::{Admin, aside, export, form, login, respond};
 use crate::body::Body;
 use crate::keys::{ApiKey, Change, Listed, Made};
+use crate::ledger::Ledger;
+use crate::upload::Upload;
 
 type Answer = Result<Response<Body>, AdminError>;
 
 /// Answers a request below `/admin/api/`.
-pub(super) async fn answer(admin: &Admin, asking: &Asking<'_>, body: Incoming) -> Answer {
+pub(super) async fn answer(admin: &Admin, asking: &Asking<'_>, body: Upload) -> Answer {
     admin.is_enabled()?;
     let session = session(admin, asking)?;
     let path = asking.path.strip_prefix("/admin/api/").unwrap_or_default();
@@ -36,7 +37,7 @@ pub(super) async fn answer(admin: &Admin, asking: &Asking<'_>, body: Incoming) -
             login::end(admin, &session);
             Ok(no_content())
         }
-        ["keys"] if *method == Method::GET => Ok(list(admin)),
+        ["keys"] if *method == Method::GET => Ok(list(admin).await),
         ["keys"] if *method == Method::POST => create(admin, &session, body).await,
         ["keys", id] => {
             let id = decode(id).ok_or(AdminError::UnknownKey)?;
@@ -49,7 +50,7 @@ pub(super) async fn answer(admin: &Admin, asking: &Asking<'_>, body: Incoming) -
         ["settings", "rate-limits"] => rate_limits(admin, asking, &session, body).await,
         ["usage"] if *method == Method::GET => {
             let asked = Asked::of(admin, asking).await?;
-            Ok(respond::json(StatusCode::OK, &export::document(admin, &asked)))
+            Ok(respond::written_json(StatusCode::OK, export::document(admin, asked).await))
         }
         ["audit"] if *method == Method::GET => {
             let entries: Vec<_> = admin.audit.newest().iter().map(entry).collect();
@@ -104,16 +105,20 @@ fn own(admin: &Admin, asking: &Asking<'_>, session: &Open) -> Response<Body> {
     respond::json(StatusCode::OK, &answer)
 }
 
-fn list(admin: &Admin) -> Response<Body> {
-    let keys: Vec<_> = admin.parts.keys.list().iter().map(|key| shown(admin, key)).collect();
-    respond::json(StatusCode::OK, &json!({"keys": keys}))
+async fn list(admin: &Admin) -> Response<Body> {
+    let (keys, ledger) = (admin.parts.keys.clone(), admin.parts.ledger.clone());
+    let text = aside(move || {
+        let keys: Vec<_> = keys.list().iter().map(|key| shown(&ledger, key)).collect();
+        json!({"keys": keys}).to_string()
+    });
+    respond::written_json(StatusCode::OK, text.await)
 }
 
-async fn create(admin: &Admin, session: &Open, body: Incoming) -> Answer {
+async fn create(admin: &Admin, session: &Open, body: Upload) -> Answer {
     let fields = fields(body, &values::KEY_FIELDS).await?;
     let made = admin.parts.keys.create(values::new_key(&fields)?, unix_now()).await?;
     admin.record(Action::KeyCreated, session, &made.key.id, "");
-    Ok(made_key(admin, &made))
+    Ok(made_key(admin, &made).await)
 }
 
 async fn one_key(
@@ -121,12 +126,15 @@ async fn one_key(
     asking: &Asking<'_>,
     session: &Open,
     id: &str,
-    body: Incoming,
+    body: Upload,
 ) -> Answer {
     let keys = &admin.parts.keys;
-    let find = || keys.find(id).ok_or(AdminError::UnknownKey);
+    let found = async || {
+        let found = admin.find(id).await?;
+        Ok::<_, AdminError>(respond::json(StatusCode::OK, &shown(&admin.parts.ledger, &found)))
+    };
     if asking.method == Method::GET {
-        return Ok(respond::json(StatusCode::OK, &shown(admin, &find()?)));
+        return found().await;
     }
     if asking.method == Method::DELETE {
         keys.delete(id).await?;
@@ -152,7 +160,7 @@ async fn one_key(
     if !names.is_empty() {
         admin.record(Action::KeyChanged, session, id, &names);
     }
-    Ok(respond::json(StatusCode::OK, &shown(admin, &find()?)))
+    found().await
 }
 
 fn enabled(fields: &Map<String, Value>) -> Result<Option<bool>, AdminError> {
@@ -163,16 +171,16 @@ fn enabled(fields: &Map<String, Value>) -> Result<Option<bool>, AdminError> {
     }
 }
 
-async fn rotate(admin: &Admin, session: &Open, id: &str, body: Incoming) -> Answer {
+async fn rotate(admin: &Admin, session: &Open, id: &str, body: Upload) -> Answer {
     let fields = fields(body, &["overlap_hours", "expires_days"]).await?;
     let rotation = values::rotation(&fields)?;
     let made = admin.parts.keys.rotate(id, rotation, unix_now()).await?;
     admin.record(Action::KeyRotated, session, id, "");
     admin.record(Action::KeyCreated, session, &made.key.id, "");
-    Ok(made_key(admin, &made))
+    Ok(made_key(admin, &made).await)
 }
 
-async fn rate_limits(admin: &Admin, asking: &Asking<'_>, session: &Open, body: Incoming) -> Answer {
+async fn rate_limits(admin: &Admin, asking: &Asking<'_>, session: &Open, body: Upload) -> Answer {
     match asking.method {
         Method::GET => {}
         Method::PUT => {
@@ -190,7 +198,7 @@ async fn rate_limits(admin: &Admin, asking: &Asking<'_>, session: &Open, body: I
 }
 
 /// A body's object. A member that is not known is refused: it would not do what somebody thinks it does.
-async fn fields(body: Incoming, known: &[&str]) -> Result<Map<String, Value>, AdminError> {
+async fn fields(body: Upload, known: &[&str]) -> Result<Map<String, Value>, AdminError> {
     let body = form::read(body).await?;
     if body.is_empty() {
         return Ok(Map::new());
@@ -205,16 +213,17 @@ async fn fields(body: Incoming, known: &[&str]) -> Result<Map<String, Value>, Ad
     Ok(fields)
 }
 
-fn made_key(admin: &Admin, made: &Made) -> Response<Body> {
-    let listed = admin.parts.keys.find(&made.key.id);
-    let mut answer = listed.map_or_else(|| json!({}), |listed| shown(admin, &listed));
+async fn made_key(admin: &Admin, made: &Made) -> Response<Body> {
+    let listed = admin.find(&made.key.id).await;
+    let ledger = &admin.parts.ledger;
+    let mut answer = listed.map_or_else(|_| json!({}), |listed| shown(ledger, &listed));
     if let Some(object) = answer.as_object_mut() {
         object.insert("key".to_owned(), json!(made.text.as_str()));
     }
     respond::json(StatusCode::CREATED, &answer)
 }
 
-fn shown(admin: &Admin, listed: &Listed) -> Value {
+fn shown(ledger: &Ledger, listed: &Listed) -> Value {
     let now = unix_now();
     let ApiKey {
         id,
@@ -250,7 +259,7 @@ fn shown(admin: &Admin, listed: &Listed) -> Value {
         "monthly_budget_eur": monthly_budget.map(crate::money::Money::euros),
         "models": models,
         "attested_client": attested_client,
-        "spent_this_month_eur": admin.parts.ledger.spent_in_month(id, now).euros(),
+        "spent_this_month_eur": ledger.spent_in_month(id, now).euros(),
         "editable": listed.is_editable(),
     })
 }

@@ -1,20 +1,18 @@
 //! How often an address may guess the password: [`FAILURES`] times in [`WINDOW`] (`proxy.md` cases 99 and 100).
 //!
-//! A guess takes its place before its body is read, so that guesses which arrive together cannot all be judged. A place
-//! becomes a failure, or is given back. Times are monotonic: the wall clock is the host's.
+//! A guess is judged and counted in one step, when all of it is there. So guesses that arrive together cannot all be judged,
+//! and who sends half of one takes nobody's place. Times are monotonic: the wall clock is the host's.
 //!
 //! The host can forge addresses and so have as many guesses as it likes; only a long password keeps it out.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::address::network;
 
-use super::form;
-
-/// Wrong guesses of one address in each window, those counted that are not judged yet.
+/// Wrong guesses of one address in each window.
 pub(super) const FAILURES: usize = 5;
 
 /// How long a wrong guess counts.
@@ -23,84 +21,77 @@ pub(super) const WINDOW: Duration = Duration::from_secs(300);
 /// Addresses that are remembered. Beyond that, the one whose last failure is the oldest is forgotten.
 const ADDRESSES: usize = 16_384;
 
-/// What every address did.
-#[derive(Clone, Default)]
-pub(super) struct Attempts(Arc<Mutex<HashMap<IpAddr, Guesses>>>);
-
+/// When every address failed; the oldest first.
 #[derive(Default)]
-struct Guesses {
-    /// When each failed; the oldest first.
-    failed: VecDeque<Instant>,
-    /// Those that are not judged yet.
-    open: usize,
-}
+pub(super) struct Attempts(Mutex<HashMap<IpAddr, VecDeque<Instant>>>);
 
-/// A guess that may be judged. Dropped unjudged it does not count.
-pub(super) struct Attempt {
-    all: Attempts,
-    address: IpAddr,
+/// What became of a guess.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Guess<T> {
+    /// It was right.
+    Right(T),
+    /// It was wrong.
+    Wrong {
+        /// That was the last one for now.
+        is_last: bool,
+    },
 }
 
 impl Attempts {
-    /// Takes a place, or says how long there is none.
-    pub(super) fn begin(&self, address: IpAddr, now: Instant) -> Result<Attempt, Duration> {
-        let address = network(address);
+    /// Whether an address may guess at all; if not, how long it may not.
+    pub(super) fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = all.get_mut(&network(address));
+        failed.map_or(Ok(()), |failed| may_guess(failed, now))
+    }
+
+    /// Has a guess judged, if its address may guess. A right one does not count.
+    pub(super) fn guess<T>(
+        &self,
+        address: IpAddr,
+        now: Instant,
+        judge: impl FnOnce() -> Option<T>,
+    ) -> Result<Guess<T>, Duration> {
+        let address = network(address);
+        // Held until it is counted, so that the next one of this address meets that.
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failed) = all.get_mut(&address) {
+            may_guess(failed, now)?;
+        }
+        if let Some(right) = judge() {
+            return Ok(Guess::Right(right));
+        }
         if all.len() >= ADDRESSES && !all.contains_key(&address) {
             make_room(&mut all, now);
         }
-        let guesses = all.entry(address).or_default();
-        guesses.forget(now);
-        if guesses.failed.len() + guesses.open >= FAILURES {
-            let first = guesses.failed.front();
-            // Those that are not judged yet are so soon, or give their places back.
-            return Err(first.map_or(form::PATIENCE, |first| WINDOW - now.duration_since(*first)));
-        }
-        guesses.open += 1;
-        Ok(Attempt { all: self.clone(), address })
+        let failed = all.entry(address).or_default();
+        failed.push_back(now);
+        Ok(Guess::Wrong { is_last: failed.len() >= FAILURES })
     }
 }
 
-impl Attempt {
-    /// The password was wrong. Whether that was the last guess for now.
-    pub(super) fn failed(self, now: Instant) -> bool {
-        let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let guesses = all.entry(self.address).or_default();
-        guesses.failed.push_back(now);
-        guesses.failed.len() >= FAILURES
-        // The place itself is given back by the drop that follows.
+fn may_guess(failed: &mut VecDeque<Instant>, now: Instant) -> Result<(), Duration> {
+    forget(failed, now);
+    match failed.front() {
+        Some(first) if failed.len() >= FAILURES => Err(WINDOW - now.duration_since(*first)),
+        Some(_) | None => Ok(()),
     }
 }
 
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(guesses) = all.get_mut(&self.address) {
-            guesses.open = guesses.open.saturating_sub(1);
-            if guesses.open == 0 && guesses.failed.is_empty() {
-                all.remove(&self.address);
-            }
-        }
-    }
-}
-
-impl Guesses {
-    fn forget(&mut self, now: Instant) {
-        while self.failed.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
-            self.failed.pop_front();
-        }
+fn forget(failed: &mut VecDeque<Instant>, now: Instant) {
+    while failed.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+        failed.pop_front();
     }
 }
 
 /// Forgets everybody whose failures count no longer, or else the one who failed longest ago.
-fn make_room(all: &mut HashMap<IpAddr, Guesses>, now: Instant) {
-    all.retain(|_, guesses| {
-        guesses.forget(now);
-        guesses.open > 0 || !guesses.failed.is_empty()
+fn make_room(all: &mut HashMap<IpAddr, VecDeque<Instant>>, now: Instant) {
+    all.retain(|_, failed| {
+        forget(failed, now);
+        !failed.is_empty()
     });
     if all.len() >= ADDRESSES {
-        let idle = all.iter().filter(|(_, guesses)| guesses.open == 0);
-        let oldest = idle.min_by_key(|(_, guesses)| guesses.failed.back().copied());
+        let oldest = all.iter().min_by_key(|(_, failed)| failed.back().copied());
         if let Some(oldest) = oldest.map(|(address, _)| *address) {
             all.remove(&oldest);
         }
@@ -113,29 +104,56 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    fn wrong(attempts: &Attempts, address: IpAddr, now: Instant) -> Result<bool, Duration> {
+        match attempts.guess(address, now, || None::<()>)? {
+            Guess::Wrong { is_last } => Ok(is_last),
+            Guess::Right(()) => panic!("nothing is right"),
+        }
+    }
+
     #[test]
     fn case_99_five_failures_and_no_sixth_until_the_first_is_old() {
         let (attempts, begin) = (Attempts::default(), Instant::now());
         for n in 0..5 {
-            let last = attempts.begin(HERE, begin).ok().unwrap().failed(begin);
-            assert_eq!(last, n == 4);
+            assert_eq!(attempts.admit(HERE, begin), Ok(()));
+            assert_eq!(wrong(&attempts, HERE, begin), Ok(n == 4));
         }
-        assert_eq!(attempts.begin(HERE, begin).err(), Some(WINDOW));
+        assert_eq!(attempts.admit(HERE, begin), Err(WINDOW));
+        let not_judged = || -> Option<()> { panic!("it is not looked at") };
+        assert_eq!(attempts.guess(HERE, begin, not_judged), Err(WINDOW));
         let other = IpAddr::from([127, 0, 0, 2]);
-        assert!(attempts.begin(other, begin).is_ok(), "others are not touched");
+        assert_eq!(attempts.admit(other, begin), Ok(()), "others are not touched");
         let later = begin + WINDOW - Duration::from_secs(1);
-        assert_eq!(attempts.begin(HERE, later).err(), Some(Duration::from_secs(1)));
-        assert!(attempts.begin(HERE, begin + WINDOW).is_ok());
+        assert_eq!(attempts.admit(HERE, later), Err(Duration::from_secs(1)));
+        assert_eq!(wrong(&attempts, HERE, begin + WINDOW), Ok(false));
     }
 
     #[test]
-    fn case_100_guesses_that_are_not_judged_yet_take_places() {
+    fn right_guesses_do_not_count_and_leave_nothing() {
         let (attempts, now) = (Attempts::default(), Instant::now());
-        let open: Vec<_> = (0..FAILURES).map(|_| attempts.begin(HERE, now).ok().unwrap()).collect();
-        assert_eq!(attempts.begin(HERE, now).err(), Some(form::PATIENCE));
-        drop(open);
-        assert!(attempts.0.lock().unwrap().is_empty(), "what is given back leaves nothing");
-        assert!(attempts.begin(HERE, now).is_ok());
+        for n in 0..10 {
+            assert_eq!(attempts.guess(HERE, now, || Some(n)), Ok(Guess::Right(n)));
+        }
+        assert!(attempts.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn case_100_of_guesses_that_come_together_five_are_judged() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        let judged = std::sync::atomic::AtomicUsize::new(0);
+        let all = std::sync::Barrier::new(40);
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| {
+                    all.wait();
+                    drop(attempts.guess(HERE, now, || {
+                        judged.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        None::<()>
+                    }));
+                });
+            }
+        });
+        assert_eq!(judged.into_inner(), FAILURES);
     }
 
     #[test]
@@ -143,10 +161,10 @@ mod tests {
         let (attempts, now) = (Attempts::default(), Instant::now());
         for n in 0..5 {
             let address = format!("2001:db8::{n}").parse().unwrap();
-            attempts.begin(address, now).ok().unwrap().failed(now);
+            wrong(&attempts, address, now).unwrap();
         }
-        assert!(attempts.begin("2001:db8::ffff".parse().unwrap(), now).is_err());
-        assert!(attempts.begin("2001:db8:0:1::1".parse().unwrap(), now).is_ok());
+        assert!(attempts.admit("2001:db8::ffff".parse().unwrap(), now).is_err());
+        assert!(attempts.admit("2001:db8:0:1::1".parse().unwrap(), now).is_ok());
         let mapped = "::ffff:127.0.0.1".parse().unwrap();
         assert_eq!(network(mapped), HERE);
     }
@@ -157,7 +175,7 @@ mod tests {
         for n in 0..u32::try_from(ADDRESSES).unwrap() + 10 {
             let now = begin + Duration::from_millis(u64::from(n) / 100);
             let address = IpAddr::from((0x0a00_0000 + n).to_be_bytes());
-            attempts.begin(address, now).ok().unwrap().failed(now);
+            wrong(&attempts, address, now).unwrap();
         }
         assert_eq!(attempts.0.lock().unwrap().len(), ADDRESSES);
     }

@@ -10,8 +10,9 @@ use super::audit::Action;
 use super::error::AdminError;
 use super::session::Open;
 use super::usage_page::{Asked, name_of, names};
-use super::{Admin, respond, view};
+use super::{Admin, aside, respond, view};
 use crate::body::Body;
+use crate::keys::Keys;
 use crate::ledger::Totals;
 
 const HEADER: &str = "group,id,name,requests,prompt_tokens,completion_tokens,cached_tokens,total_tokens,audio_bytes,\
@@ -24,7 +25,15 @@ pub(super) async fn csv(
     session: &Open,
 ) -> Result<Response<Body>, AdminError> {
     let asked = Asked::of(admin, asking).await?;
-    let names = names(admin);
+    let name = format!("usage-{}.csv", asked.name());
+    let keys = admin.parts.keys.clone();
+    let text = aside(move || table(&keys, &asked)).await;
+    admin.record(Action::UsageExported, session, "", "csv");
+    Ok(respond::download(text, "text/csv; charset=utf-8", &name))
+}
+
+fn table(keys: &Keys, asked: &Asked) -> String {
+    let names = names(keys);
     let mut text = HEADER.to_owned();
     let summary = &asked.summary;
     line(&mut text, ["all", "", ""], &summary.all);
@@ -41,9 +50,7 @@ pub(super) async fn csv(
         let day = view::day(*day);
         line(&mut text, ["day", &day, &day], totals);
     }
-    admin.record(Action::UsageExported, session, "", "csv");
-    let name = format!("usage-{}.csv", asked.name());
-    Ok(respond::download(text, "text/csv; charset=utf-8", &name))
+    text
 }
 
 /// As JSON.
@@ -53,15 +60,20 @@ pub(super) async fn json(
     session: &Open,
 ) -> Result<Response<Body>, AdminError> {
     let asked = Asked::of(admin, asking).await?;
-    let text = document(admin, &asked).to_string();
-    admin.record(Action::UsageExported, session, "", "json");
     let name = format!("usage-{}.json", asked.name());
+    let text = document(admin, asked).await;
+    admin.record(Action::UsageExported, session, "", "json");
     Ok(respond::download(text, "application/json", &name))
 }
 
-/// The sums as JSON.
-pub(super) fn document(admin: &Admin, asked: &Asked) -> Value {
-    let names = names(admin);
+/// The sums as JSON, written.
+pub(super) async fn document(admin: &Admin, asked: Asked) -> String {
+    let keys = admin.parts.keys.clone();
+    aside(move || object(&keys, &asked).to_string()).await
+}
+
+fn object(keys: &Keys, asked: &Asked) -> Value {
+    let names = names(keys);
     let summary = &asked.summary;
     let of = |name: &str, value: Value, totals: &Totals| {
         let mut sums = sums(totals);

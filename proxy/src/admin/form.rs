@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use hyper::body::Incoming;
 use service::body::BodyError;
 use zeroize::Zeroizing;
 
 use super::error::AdminError;
+use crate::upload::Upload;
 
 /// The longest body.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -64,7 +64,7 @@ impl Form {
     }
 
     /// The fields of a request. A body of another kind has none.
-    pub(super) async fn read(headers: &HeaderMap, body: Incoming) -> Result<Self, AdminError> {
+    pub(super) async fn read(headers: &HeaderMap, body: Upload) -> Result<Self, AdminError> {
         let body = read(body).await?;
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         match kind.map(multer::parse_boundary) {
@@ -75,7 +75,7 @@ impl Form {
 }
 
 /// A whole body, within its bounds.
-pub(super) async fn read(body: Incoming) -> Result<Bytes, AdminError> {
+pub(super) async fn read(body: Upload) -> Result<Bytes, AdminError> {
     let body = tokio::time::timeout(PATIENCE, service::body::read(body, MAX_BODY)).await;
     let late = |_| AdminError::Malformed("The body did not arrive within 10 seconds");
     body.map_err(late)?.map_err(|error| match error {

@@ -38,13 +38,13 @@ struct KeyPage<'a> {
 }
 
 /// The page.
-pub(super) fn page(
+pub(super) async fn page(
     admin: &Admin,
     asking: &Asking<'_>,
     session: &Open,
     id: &str,
 ) -> Result<Response<Body>, AdminError> {
-    let listed = admin.parts.keys.find(id).ok_or(AdminError::UnknownKey)?;
+    let listed = admin.find(id).await?;
     Ok(show(admin, asking, session, &listed, None))
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn act(
         "rate-limit" => rate_limit(admin, session, form, id).await,
         "details" | "limits" | "expiry" => {
             let done = change(admin, session, form, id).await;
-            return settle(admin, asking, session, form, id, action, done);
+            return settle(admin, asking, session, form, id, action, done).await;
         }
         "rotate" => return rotate(admin, asking, session, form, id).await,
         _ => return Err(AdminError::NotFound),
@@ -224,7 +224,7 @@ async fn change(
 }
 
 /// Back to the key's page, with what was done or beside the fields what is wrong.
-fn settle(
+async fn settle(
     admin: &Admin,
     asking: &Asking<'_>,
     session: &Open,
@@ -239,7 +239,7 @@ fn settle(
             Ok(respond::redirect(&own(id)))
         }
         Err(AdminError::Invalid(problems)) => {
-            let listed = admin.parts.keys.find(id).ok_or(AdminError::UnknownKey)?;
+            let listed = admin.find(id).await?;
             let refused = Refused { form, problems: &problems };
             Ok(show(admin, asking, session, &listed, Some((action, refused))))
         }
@@ -267,6 +267,6 @@ async fn rotate(
             admin.record(Action::KeyCreated, session, &made.key.id, "");
             Ok(shown_once(admin, session, &made.key.id, made.text))
         }
-        Err(error) => settle(admin, asking, session, form, id, "rotate", Err(error)),
+        Err(error) => settle(admin, asking, session, form, id, "rotate", Err(error)).await,
     }
 }

@@ -13,9 +13,10 @@ use super::form::Form;
 use super::session::Open;
 use super::shell::Shell;
 use super::view::{self, Status};
-use super::{Admin, respond, values};
+use super::{Admin, aside, respond, values};
 use crate::body::Body;
-use crate::keys::{ApiKey, Listed};
+use crate::keys::{ApiKey, Keys, Listed};
+use crate::ledger::Ledger;
 
 /// Keys of one page.
 const PAGE: usize = 100;
@@ -56,7 +57,7 @@ struct Row {
 }
 
 impl Row {
-    fn of(listed: &Listed, admin: &Admin, now: u64) -> Self {
+    fn of(listed: &Listed, ledger: &Ledger, now: u64) -> Self {
         let key = &listed.key;
         Self {
             id: key.id.clone(),
@@ -65,7 +66,7 @@ impl Row {
             owner: key.owner.clone(),
             status: Status::of(key, now),
             limits: view::limits(key),
-            spent: view::euros(admin.parts.ledger.spent_in_month(&key.id, now)),
+            spent: view::euros(ledger.spent_in_month(&key.id, now)),
             created: key.created_at.map_or_else(|| "unknown".to_owned(), view::moment),
             expires: key.expires_at.map_or_else(|| "Never".to_owned(), view::moment),
             is_editable: listed.is_editable(),
@@ -79,29 +80,51 @@ pub(super) fn name(key: &ApiKey) -> &str {
 }
 
 /// The page. A key that was just made is on it once.
-pub(super) fn page(admin: &Admin, asking: &Asking<'_>, session: &Open) -> Response<Body> {
+pub(super) async fn page(admin: &Admin, asking: &Asking<'_>, session: &Open) -> Response<Body> {
     let asked = asking.query.get("show_key").filter(|_| !asking.is_head);
     let shown = asked.and_then(|id| {
         let text = admin.reveals.take(id, session.id, asking.now)?;
         Some((id.to_owned(), text))
     });
-    show(admin, asking, session, shown, None)
+    show(admin, asking, session, shown, None).await
 }
 
-fn show(
+/// A part of the list.
+struct Part {
+    rows: Vec<Row>,
+    all: usize,
+    found: usize,
+    /// Which one it is, and how many there are.
+    number: usize,
+    pages: usize,
+}
+
+impl Part {
+    /// Of the keys that hold a text, the part of that number, or the nearest.
+    fn of(keys: &Keys, ledger: &Ledger, find: &str, number: usize) -> Self {
+        let (now, all) = (unix_now(), keys.list());
+        let found: Vec<&Listed> = all.iter().rev().filter(|one| holds(&one.key, find)).collect();
+        let pages = found.len().div_ceil(PAGE).max(1);
+        let number = number.clamp(1, pages);
+        let rows = found.iter().skip((number - 1) * PAGE).take(PAGE);
+        let rows = rows.map(|listed| Row::of(listed, ledger, now)).collect();
+        Self { rows, all: all.len(), found: found.len(), number, pages }
+    }
+}
+
+async fn show(
     admin: &Admin,
     asking: &Asking<'_>,
     session: &Open,
     shown: Option<(String, Zeroizing<String>)>,
     refused: Option<&Refused<'_>>,
 ) -> Response<Body> {
-    let now = unix_now();
-    let keys = admin.parts.keys.list();
     let find = asking.query.text("find").to_lowercase();
-    let found: Vec<&Listed> = keys.iter().rev().filter(|one| holds(&one.key, &find)).collect();
-    let pages = found.len().div_ceil(PAGE).max(1);
-    let number = asking.query.text("page").parse::<usize>().unwrap_or(1).clamp(1, pages);
-    let rows = found.iter().skip((number - 1) * PAGE).take(PAGE);
+    let number = asking.query.text("page").parse().unwrap_or(1);
+    let (keys, ledger, wanted) =
+        (admin.parts.keys.clone(), admin.parts.ledger.clone(), find.clone());
+    let part = aside(move || Part::of(&keys, &ledger, &wanted, number)).await;
+    let Part { rows, all, found, number, pages } = part;
     let link = |number: usize| {
         let query: String = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("find", &find)
@@ -117,9 +140,9 @@ fn show(
     let page = KeysPage {
         shell: Shell::new(admin, asking, session, "keys"),
         shown,
-        rows: rows.map(|listed| Row::of(listed, admin, now)).collect(),
-        all: keys.len(),
-        found: found.len(),
+        rows,
+        all,
+        found,
         earlier: (number > 1).then(|| link(number - 1)),
         later: (number < pages).then(|| link(number + 1)),
         find,
@@ -220,7 +243,7 @@ pub(super) async fn generate(
         }
         Err(AdminError::Invalid(problems)) => {
             let refused = Refused { form, problems: &problems };
-            Ok(show(admin, asking, session, None, Some(&refused)))
+            Ok(show(admin, asking, session, None, Some(&refused)).await)
         }
         Err(error) => Err(error),
     }

@@ -6,13 +6,13 @@
 use askama::Template;
 use http::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::sync::PoisonError;
 use std::time::Instant;
 use zeroize::Zeroizing;
 
 use super::asking::{Asking, COOKIE_NAME};
+use super::attempts::Guess;
 use super::audit::Action;
 use super::bound::Bound;
 use super::csrf::For;
@@ -22,6 +22,7 @@ use super::session::{LIFETIME, Open};
 use super::shell::Shell;
 use super::{Admin, respond};
 use crate::body::Body;
+use crate::upload::Upload;
 
 #[derive(Template)]
 #[template(path = "admin/login.html")]
@@ -52,15 +53,15 @@ pub(super) fn page(admin: &Admin, asking: &Asking<'_>) -> Response<Body> {
     respond::page(StatusCode::OK, &login)
 }
 
-/// Judges a password. The attempt takes its place before a byte of the body is read.
+/// Judges a password.
 pub(super) async fn attempt(
     admin: &Admin,
     asking: &Asking<'_>,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Response<Body>, AdminError> {
     asking.is_of_our_site()?;
-    let attempt = admin.attempts.begin(asking.address, asking.now);
-    let attempt = attempt.map_err(AdminError::TooManyAttempts)?;
+    // Whoever may not guess is told so before a byte of the body is read.
+    admin.attempts.admit(asking.address, asking.now).map_err(AdminError::TooManyAttempts)?;
     let is_program = asking.wants_json();
     let password = if is_program {
         password_of_a_program(asking, body).await?
@@ -71,22 +72,15 @@ pub(super) async fn attempt(
     };
     let evidence = evidence(admin);
     let bound = evidence.as_ref().and_then(Bound::of);
-    let begun = {
+    let judged = admin.attempts.guess(asking.address, Instant::now(), || {
         // Held until the session is there, so that another password ends this one, too.
         let held = admin.password.read().unwrap_or_else(PoisonError::into_inner);
         let is_right = held.as_ref().is_some_and(|held| held.is(&password));
         is_right.then(|| admin.sessions.begin(asking.address, bound, Instant::now()))
-    };
-    let Some((token, session)) = begun else {
-        admin.audit.record(Action::WrongPassword, None, asking.address, "", "");
-        if attempt.failed(Instant::now()) {
-            admin.audit.record(Action::LockedOut, None, asking.address, "", "");
-        }
-        return if is_program {
-            Err(AdminError::Password)
-        } else {
-            Ok(respond::redirect("/admin/login?error=Invalid+password"))
-        };
+    });
+    let (token, session) = match judged.map_err(AdminError::TooManyAttempts)? {
+        Guess::Right(begun) => begun,
+        Guess::Wrong { is_last } => return wrong(admin, asking, is_last),
     };
     admin.record(Action::LoggedIn, &session, "", "");
     Ok(if is_program {
@@ -103,10 +97,21 @@ pub(super) async fn attempt(
     })
 }
 
+fn wrong(admin: &Admin, asking: &Asking<'_>, is_last: bool) -> Result<Response<Body>, AdminError> {
+    admin.audit.record(Action::WrongPassword, None, asking.address, "", "");
+    if is_last {
+        admin.audit.record(Action::LockedOut, None, asking.address, "", "");
+    }
+    if asking.wants_json() {
+        return Err(AdminError::Password);
+    }
+    Ok(respond::redirect("/admin/login?error=Invalid+password"))
+}
+
 /// `{"password": …}`, or a form's field.
 async fn password_of_a_program(
     asking: &Asking<'_>,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Zeroizing<String>, AdminError> {
     let kind = asking.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     if !kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
@@ -134,7 +139,7 @@ pub(super) fn evidence(admin: &Admin) -> Option<Value> {
 pub(super) async fn logout(
     admin: &Admin,
     asking: &Asking<'_>,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Response<Body>, AdminError> {
     if asking.is_head {
         return Ok(respond::redirect("/admin/login"));

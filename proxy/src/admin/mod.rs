@@ -40,7 +40,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 
 use self::asking::Asking;
 use self::attempts::Attempts;
@@ -53,11 +52,12 @@ use self::session::{Open, Sessions};
 use crate::body::Body;
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::keys::Keys;
+use crate::keys::{Keys, Listed};
 use crate::ledger::Ledger;
 use crate::publication::Publication;
 use crate::secrets::Secrets;
 use crate::settings::{Numbers, Settings};
+use crate::upload::Upload;
 
 pub(crate) use self::asking::COOKIE_NAME;
 pub(crate) use self::error::AdminError;
@@ -176,7 +176,7 @@ impl Admin {
     pub(crate) async fn answer(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<Upload>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let asking = Asking::new(connection, &parts);
@@ -196,11 +196,7 @@ impl Admin {
         }
     }
 
-    async fn page(
-        &self,
-        asking: &Asking<'_>,
-        body: Incoming,
-    ) -> Result<Response<Body>, AdminError> {
+    async fn page(&self, asking: &Asking<'_>, body: Upload) -> Result<Response<Body>, AdminError> {
         let page = PAGES.iter().find(|row| row.path == asking.path && row.method == asking.method);
         let page = page.map(|row| row.page);
         if let Some(Page::Asset(asset)) = page {
@@ -236,7 +232,7 @@ impl Admin {
             };
         }
         match (page, key) {
-            (Some(Page::Keys), _) => Ok(keys_page::page(self, asking, &session)),
+            (Some(Page::Keys), _) => Ok(keys_page::page(self, asking, &session).await),
             (Some(Page::Usage), _) => usage_page::page(self, asking, &session).await,
             (Some(Page::UsageCsv), _) => export::csv(self, asking, &session).await,
             (Some(Page::UsageJson), _) => export::json(self, asking, &session).await,
@@ -244,7 +240,7 @@ impl Admin {
             (Some(Page::Attestation), _) => Ok(attestation::page(self, asking, &session)),
             (Some(Page::Audit), _) => Ok(audit_page::page(self, asking, &session)),
             (Some(Page::About), _) => Ok(about::page(self, asking, &session)),
-            (_, Some((id, ""))) => key_page::page(self, asking, &session, &id),
+            (_, Some((id, ""))) => key_page::page(self, asking, &session, &id).await,
             _ => Err(AdminError::NotFound),
         }
     }
@@ -265,7 +261,7 @@ impl Admin {
         &self,
         asking: &Asking<'_>,
         session: &Open,
-        body: Incoming,
+        body: Upload,
     ) -> Result<Form, AdminError> {
         asking.is_of_our_site()?;
         let form = Form::read(asking.headers, body).await?;
@@ -277,6 +273,12 @@ impl Admin {
         if self.tokens.take(token, whom, asking.now) { Ok(()) } else { Err(AdminError::Token) }
     }
 
+    /// The key with that id.
+    async fn find(&self, id: &str) -> Result<Listed, AdminError> {
+        let (keys, id) = (self.parts.keys.clone(), id.to_owned());
+        aside(move || keys.find(&id)).await.ok_or(AdminError::UnknownKey)
+    }
+
     /// Takes other rate limits, once they are on the disk.
     async fn change_limits(&self, numbers: Numbers) -> Result<(), AdminError> {
         Ok(self.parts.settings.change(numbers).await?)
@@ -284,6 +286,15 @@ impl Admin {
 
     fn record(&self, action: Action, session: &Open, key_id: &str, fields: &str) {
         self.audit.record(action, Some(session.id), session.address, key_id, fields);
+    }
+}
+
+/// Has something computed that takes its time where there are many keys, away from the thread that serves clients.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // It is not cut off before the thread is that waits for it.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

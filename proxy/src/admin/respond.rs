@@ -33,7 +33,12 @@ pub(super) fn redirect(location: &str) -> Response<Body> {
 
 /// An answer to a program.
 pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(full(value.to_string().into()));
+    written_json(status, value.to_string())
+}
+
+/// The same, written already.
+pub(super) fn written_json(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(full(text.into()));
     *response.status_mut() = status;
     kind(&mut response, "application/json");
     unstored(response)

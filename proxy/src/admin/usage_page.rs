@@ -13,9 +13,9 @@ use super::error::AdminError;
 use super::session::Open;
 use super::shell::Shell;
 use super::view;
-use super::{Admin, respond};
+use super::{Admin, aside, respond};
 use crate::body::Body;
-use crate::keys::ApiKey;
+use crate::keys::{ApiKey, Keys};
 use crate::ledger::{Period, Range, Summary, Totals, day_of};
 
 /// Rows of a table that are shown. All of them are in the download.
@@ -143,8 +143,8 @@ impl Asked {
 }
 
 /// Names of keys by their ids.
-pub(super) fn names(admin: &Admin) -> HashMap<String, Arc<ApiKey>> {
-    let keys = admin.parts.keys.list().into_iter();
+pub(super) fn names(keys: &Keys) -> HashMap<String, Arc<ApiKey>> {
+    let keys = keys.list().into_iter();
     keys.map(|listed| (listed.key.id.clone(), listed.key)).collect()
 }
 
@@ -161,22 +161,42 @@ pub(super) async fn page(
     session: &Open,
 ) -> Result<Response<Body>, AdminError> {
     let asked = Asked::of(admin, asking).await?;
-    let (name, now) = (asked.name(), unix_now());
-    let Asked { period, key, summary } = asked;
-    let names = names(admin);
-    let all = summary.all;
-    let days = days(&summary, period.range(now), day_of(now));
+    let (period, keys) = (asked.name(), admin.parts.keys.clone());
+    let Sums { key, totals, cards, tables } = aside(move || Sums::of(asked, &keys)).await;
     let page = UsagePage {
         shell: Shell::new(admin, asking, session, "usage"),
-        period: name,
-        key: key.map(|id| (id.clone(), name_of(&names, &id))),
-        totals: Line::of(String::new(), &all, &all),
-        cards: cards(&all, &days),
-        tables: tables(&summary, &names),
+        period,
+        key,
+        totals,
+        cards,
+        tables,
         width: WIDTH,
         height: HEIGHT,
     };
     Ok(respond::page(StatusCode::OK, &page))
+}
+
+/// What is shown of them.
+struct Sums {
+    key: Option<(String, String)>,
+    totals: Line,
+    cards: Vec<Card>,
+    tables: Vec<Table>,
+}
+
+impl Sums {
+    fn of(asked: Asked, keys: &Keys) -> Self {
+        let Asked { period, key, summary } = asked;
+        let (names, now) = (names(keys), unix_now());
+        let all = summary.all;
+        let days = days(&summary, period.range(now), day_of(now));
+        Self {
+            key: key.map(|id| (id.clone(), name_of(&names, &id))),
+            totals: Line::of(String::new(), &all, &all),
+            cards: cards(&all, &days),
+            tables: tables(&summary, &names),
+        }
+    }
 }
 
 /// Every day of the range, those without calls too. Of all time, from the first day with one; where the range is open, up

@@ -15,7 +15,6 @@ use attestation::wire::ClientProof;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
-use hyper::body::Incoming;
 use serde_json::json;
 use service::body::BodyError;
 use service::clock::unix_now;
@@ -26,6 +25,7 @@ pub(crate) use acceptance::{ANCHORS_VAR, Acceptance, POLICY_VAR};
 use crate::body::{Body, full};
 use crate::connection::Connection;
 use crate::error::Refusal;
+use crate::upload::Upload;
 use proven::{LIFETIME, Nonce};
 
 /// The longest proof. Evidence with its endorsement has some 30 KiB; the rest is for its enforcement policy.
@@ -64,7 +64,7 @@ impl Clients {
     pub(crate) async fn admit(
         &self,
         connection: &Connection,
-        body: Incoming,
+        body: Upload,
     ) -> Result<Response<Body>, Refusal> {
         let channel = connection.channel.as_ref().ok_or(Refusal::NoChannel)?;
         let exporter = channel.exporter.ok_or(Refusal::NoChannel)?;
@@ -115,7 +115,7 @@ impl Clients {
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+async fn read(body: Upload) -> Result<Bytes, Refusal> {
     let body = tokio::time::timeout(BODY, service::body::read(body, MAX_BODY)).await;
     body.map_err(|_| Refusal::Malformed(REQUEST))?.map_err(|error| match error {
         BodyError::TooLarge(limit) => Refusal::TooLarge(limit),

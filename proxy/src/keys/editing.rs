@@ -35,7 +35,8 @@ impl Listed {
 }
 
 impl Keys {
-    /// Every key, the oldest first; those without a time of creation before all others.
+    /// Every key, the oldest first; those without a time of creation before all others. Computes for long where there are
+    /// many: not for threads that serve clients.
     pub(crate) fn list(&self) -> Vec<Listed> {
         let mut all: Vec<Listed> = Vec::new();
         self.each(|place, key| all.push(Listed { key: key.clone(), place }));
@@ -47,7 +48,7 @@ impl Keys {
         all
     }
 
-    /// The key with that id.
+    /// The key with that id. Looks at every key.
     pub(crate) fn find(&self, id: &str) -> Option<Listed> {
         let mut found = None;
         self.each(|place, key| {
@@ -78,7 +79,7 @@ impl Keys {
         change: Change,
         now: u64,
     ) -> Result<Arc<ApiKey>, EditError> {
-        let (place, id) = self.to_change(id)?;
+        let (place, id) = self.to_change(id).await?;
         self.change(place, move |book, _| edit::update(book, &id, change, now)).await
     }
 
@@ -93,7 +94,7 @@ impl Keys {
         rotation: Rotation,
         now: u64,
     ) -> Result<Made, EditError> {
-        let (place, id) = self.to_change(id)?;
+        let (place, id) = self.to_change(id).await?;
         self.change(place, move |book, taken| edit::rotate(book, &id, rotation, now, taken)).await
     }
 
@@ -103,7 +104,7 @@ impl Keys {
     ///
     /// [`EditError::Unknown`], [`EditError::NotEditable`], or that cannot be kept.
     pub(crate) async fn delete(self: &Arc<Self>, id: &str) -> Result<(), EditError> {
-        let (place, id) = self.to_change(id)?;
+        let (place, id) = self.to_change(id).await?;
         self.change(place, move |book, _| edit::delete(book, &id)).await
     }
 
@@ -137,7 +138,8 @@ impl Keys {
     ///
     /// The file is none, or the database cannot be read.
     pub(crate) async fn export(&self) -> Result<Value, EditError> {
-        let mut entries = if self.file.exists() { file::entries(&self.file)? } else { Vec::new() };
+        let path = self.file.path();
+        let mut entries = if path.exists() { file::entries(path)? } else { Vec::new() };
         if let Some(stored) = &self.stored {
             entries.extend(stored.entries().await?);
         }
@@ -145,13 +147,16 @@ impl Keys {
         Ok(json!({"keys": by_hash.collect::<Vec<_>>()}))
     }
 
-    fn to_change(&self, id: &str) -> Result<(Place, String), EditError> {
-        match self.find(id) {
-            Some(Listed { place: Place::List, .. }) => Err(EditError::NotEditable(id.to_owned())),
-            Some(Listed { place, .. }) => Ok((place, id.to_owned())),
+    async fn to_change(self: &Arc<Self>, id: &str) -> Result<(Place, String), EditError> {
+        let (keys, id) = (self.clone(), id.to_owned());
+        let find = move || match keys.find(&id) {
+            Some(Listed { place: Place::List, .. }) => Err(EditError::NotEditable(id)),
+            Some(Listed { place, .. }) => Ok((place, id)),
             // Another process may have made it this moment: where keys are kept, it is looked for again.
-            None => Ok((self.home, id.to_owned())),
-        }
+            None => Ok((keys.home, id)),
+        };
+        let found = tokio::task::spawn_blocking(find).await;
+        found.map_err(|error| EditError::File(Box::new(error)))?
     }
 
     async fn change<T: Send + 'static>(
@@ -171,8 +176,8 @@ impl Keys {
             _ => {
                 let changed = move || {
                     let taken = |id: &str| keys.find(id).is_some();
-                    let done = file::change(&keys.file, |book| change(book, &taken))?;
-                    keys.current();
+                    let done = file::change(keys.file.path(), |book| change(book, &taken))?;
+                    keys.file.look_now();
                     Ok(done)
                 };
                 let changed = tokio::task::spawn_blocking(changed).await;

@@ -202,6 +202,7 @@ async fn changes_at_the_same_time_do_not_undo_each_other() {
         running.spawn(async move { keys.create(days(1), NOW).await.map(|made| made.text) });
     }
     while let Some(text) = running.join_next().await {
+        bench.keys.refresh().await;
         assert!(bench.bearer(&text.unwrap().unwrap(), NOW).is_ok());
     }
     assert_eq!(bench.entries().len(), 20);
@@ -287,5 +288,6 @@ async fn a_key_that_is_revoked_where_it_is_asked_first_is_revoked() {
     assert_eq!(who(&keys, &made.text).unwrap(), made.key.id, "the database's word counts");
     let revoked = json!({"keys": [{"key": made.text.as_str(), "key_id": "f", "enabled": false}]});
     std::fs::write(&file, revoked.to_string()).unwrap();
+    keys.refresh().await;
     assert_eq!(who(&keys, &made.text), Err(KeyError::Invalid));
 }

@@ -10,7 +10,7 @@ mod fresh;
 mod stored;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use attestation::crypto::sha256;
@@ -18,8 +18,8 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::money::Money;
-use crate::small_file::FileState;
 use crate::store::{Store, StoreError};
+use crate::watched::{Content, Watched};
 
 pub(crate) use edit::{Change, EditError, MOST_DAYS, Made, New, Rotation};
 pub(crate) use editing::{Listed, Place};
@@ -104,26 +104,33 @@ impl List<'_> {
 /// Every key that may be used.
 pub(crate) struct Keys {
     listed: RwLock<Arc<Known>>,
-    file: PathBuf,
-    from_file: RwLock<Loaded>,
+    file: Arc<Watched<Known>>,
     /// Those of the database, if there is one.
     stored: Option<Stored>,
     /// Where new keys go.
     home: Place,
 }
 
-/// The file's keys, and which state of the file they are of.
-#[derive(Clone, Default)]
-struct Loaded {
-    state: Option<FileState>,
-    keys: Arc<Known>,
-}
-
 impl Keys {
     /// Keys of a list, and of a file that may be absent.
     pub(crate) fn new(list: List<'_>, file: PathBuf) -> Self {
         let listed = RwLock::new(Arc::new(list.known()));
-        Self { listed, file, from_file: RwLock::default(), stored: None, home: Place::File }
+        let file = Arc::new(Watched::new(file, Known::new(), content));
+        Self { listed, file, stored: None, home: Place::File }
+    }
+
+    /// Sees what other machines change in the file as well; [`Keys::refresh`] sees what is changed on this one.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread.
+    pub(crate) fn follow(&self) -> std::io::Result<()> {
+        self.file.follow()
+    }
+
+    /// Returns when what was changed in the file up to now is in force.
+    pub(crate) async fn refresh(&self) {
+        self.file.refresh().await;
     }
 
     /// The same with the keys of a database. New ones go to `home`.
@@ -141,7 +148,7 @@ impl Keys {
         *self.listed.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    /// Who sent this request, at that time.
+    /// Who sent this request, at that time, as far as is known: see [`Keys::refresh`].
     pub(crate) fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -149,7 +156,7 @@ impl Keys {
     ) -> Result<Arc<ApiKey>, KeyError> {
         let key = presented(headers)?;
         let digest = sha256(key);
-        let file = self.current();
+        let file = self.file.current();
         // The file is asked first, and the list last: what one revokes, the next must not revive.
         let stored = || self.stored.as_ref().and_then(|stored| stored.get(&digest));
         let listed = || {
@@ -168,13 +175,13 @@ impl Keys {
 
     /// Whether a key of that digest is there, good or not.
     fn knows(&self, digest: &[u8; 32]) -> bool {
-        self.current().contains_key(digest)
+        self.file.current().contains_key(digest)
             || self.stored.as_ref().is_some_and(|stored| stored.get(digest).is_some())
     }
 
     /// Shows every key, those first that count first.
     fn each(&self, mut show: impl FnMut(Place, &Arc<ApiKey>)) {
-        let file = self.current();
+        let file = self.file.current();
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner).clone();
         file.values().for_each(|key| show(Place::File, key));
         if let Some(stored) = &self.stored {
@@ -182,36 +189,21 @@ impl Keys {
         }
         listed.values().for_each(|key| show(Place::List, key));
     }
+}
 
-    /// The file's keys as they are now. A file that cannot be used leaves the last good ones in force.
-    fn current(&self) -> Arc<Known> {
-        let state = FileState::of(&self.file);
-        {
-            let loaded = self.from_file.read().unwrap_or_else(PoisonError::into_inner);
-            if loaded.state == state {
-                return loaded.keys.clone();
-            }
+/// The keys in the file. One that cannot be used leaves the last good ones in force.
+fn content(path: &Path) -> Content<Known> {
+    match file::read(path) {
+        Ok(keys) => {
+            tracing::info!(keys = keys.len(), "the keys file was read");
+            Content::Is(keys)
         }
-        let mut loaded = self.from_file.write().unwrap_or_else(PoisonError::into_inner);
-        if loaded.state != state {
-            match state.as_ref().map(|_| file::read(&self.file)) {
-                // A deleted file revokes its keys.
-                None => *loaded = Loaded { state, keys: Arc::default() },
-                Some(Ok(keys)) => {
-                    tracing::info!(keys = keys.len(), "the keys file was read");
-                    *loaded = Loaded { state, keys: Arc::new(keys) };
-                }
-                Some(Err(error)) => {
-                    // What cannot be parsed stays so until it changes; what could not be read is tried again.
-                    if !error.is_passing() {
-                        loaded.state = state;
-                    }
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the keys file cannot be used; the keys before stay");
-                }
-            }
+        Err(error) => {
+            let is_passing = error.is_passing();
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the keys file cannot be used; the keys before stay");
+            if is_passing { Content::Passing } else { Content::Unusable }
         }
-        loaded.keys.clone()
     }
 }
 

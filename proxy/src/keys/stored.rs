@@ -95,7 +95,11 @@ impl Resident for Watch {
     fn changed(&mut self, connection: &mut Connection) -> bool {
         match all(connection) {
             Ok(known) => {
-                *self.0.write().unwrap_or_else(PoisonError::into_inner) = known;
+                let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                let before = std::mem::replace(&mut *held, known);
+                drop(held);
+                // A hundred thousand take their time, and requests would wait for the lock.
+                drop(before);
                 true
             }
             Err(error) => {

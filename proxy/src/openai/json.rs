@@ -15,17 +15,24 @@ pub(crate) struct Wanted {
     pub(crate) name: &'static str,
     /// The longest value that is kept, in bytes.
     pub(crate) limit: usize,
+    /// Whether it is a list whose items are counted: [`Scanner::items`].
+    is_list: bool,
 }
 
 impl Wanted {
     /// A member of the document itself.
     pub(crate) const fn top(name: &'static str, limit: usize) -> Self {
-        Self { parent: None, name, limit }
+        Self { parent: None, name, limit, is_list: false }
+    }
+
+    /// A member of the document itself whose items are counted, and not kept.
+    pub(crate) const fn list(name: &'static str) -> Self {
+        Self { parent: None, name, limit: 0, is_list: true }
     }
 
     /// A member of an object in it.
     pub(crate) const fn of(parent: &'static str, name: &'static str, limit: usize) -> Self {
-        Self { parent: Some(parent), name, limit }
+        Self { parent: Some(parent), name, limit, is_list: false }
     }
 }
 
@@ -99,6 +106,10 @@ pub(crate) struct Scanner {
     next: Option<usize>,
     /// Whose value is being read, and the depth at which it stands.
     open: Option<(usize, usize)>,
+    /// Of those that are lists.
+    items: u32,
+    /// The list that is being read has a number in it.
+    has_numbers: bool,
     /// Which were mentioned, one bit each.
     mentioned: u32,
     repeated: Option<usize>,
@@ -119,6 +130,8 @@ impl Scanner {
             parent: None,
             next: None,
             open: None,
+            items: 0,
+            has_numbers: false,
             mentioned: 0,
             repeated: None,
             announced: false,
@@ -144,6 +157,12 @@ impl Scanner {
     /// A wanted member that was mentioned twice, in whatever case: readers differ in which of them they take.
     pub(crate) fn repeated(&self) -> Option<usize> {
         self.repeated
+    }
+
+    /// The items of all wanted lists, as far as they have begun. What is no list is one item; so are the numbers of a list,
+    /// all together.
+    pub(crate) fn items(&self) -> u32 {
+        self.items
     }
 
     /// Whether this wanted member was mentioned, in whatever case.
@@ -260,8 +279,10 @@ impl Scanner {
         }
         if let Some(wanted) = self.next.take() {
             self.open = Some((wanted, self.depth));
+            self.has_numbers = false;
             return Taken::Announce(What::Begins(wanted));
         }
+        self.count(byte);
         self.state = match byte {
             b'{' => return self.open(true),
             b'[' => return self.open(false),
@@ -273,6 +294,23 @@ impl Scanner {
             _ => return Taken::No,
         };
         Taken::Yes
+    }
+
+    /// A value begins with this byte: an item, if it is one.
+    fn count(&mut self, byte: u8) {
+        let Some((wanted, depth)) = self.open else { return };
+        if !self.wanted.get(wanted).is_some_and(|wanted| wanted.is_list) {
+            return;
+        }
+        let is_number = byte == b'-' || byte.is_ascii_digit();
+        let is_item = match self.depth - depth {
+            // A list is none, but what stands in the place of one is.
+            0 => byte != b'[',
+            1 if self.is_object() => false,
+            1 => !(is_number && std::mem::replace(&mut self.has_numbers, true)),
+            _ => false,
+        };
+        self.items = self.items.saturating_add(u32::from(is_item));
     }
 
     fn take_name(&mut self, text: Text, byte: u8) -> Taken {

@@ -114,11 +114,6 @@ impl<const N: usize> Members<N> {
         self.values.get(wanted).unwrap_or(&Value::Absent)
     }
 
-    /// Whether a wanted value is being read.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
     /// Whether the value of this wanted member is being read.
     pub(crate) fn is_open_at(&self, wanted: usize) -> bool {
         self.open == Some(wanted)

@@ -27,7 +27,6 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TY
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use crate::api::Settlement;
 use crate::body::{Body, Streamed};
@@ -43,6 +42,7 @@ use crate::openai::models::Listing;
 pub(crate) use crate::openai::most::Most;
 use crate::openai::padding::Padding;
 pub(crate) use crate::openai::sending::{Progress, RequestBody};
+use crate::upload::Upload;
 
 /// What a path is, however its letters are spelt: servers decode `%63` once before they look.
 pub(crate) fn endpoint(uri: &Uri) -> Endpoint {
@@ -103,7 +103,7 @@ impl Begun {
 pub(crate) async fn begin(
     upstream: &Upstream,
     key: &Arc<ApiKey>,
-    request: Request<Incoming>,
+    request: Request<Upload>,
 ) -> Result<Begun, Refusal> {
     let (mut parts, incoming) = request.into_parts();
     head::check(&parts.uri, &parts.headers)?;

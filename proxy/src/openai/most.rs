@@ -1,7 +1,7 @@
 //! How long a request asks its answer to be, at most: so much is set aside for it before it goes on.
 //!
-//! Sources: OpenAI's API reference (`max_tokens`, `max_completion_tokens`, `max_output_tokens`, `n`, `best_of`), Anthropic's
-//! (`max_tokens`). Of several members the largest counts, since servers differ in which one they take; a number that
+//! Sources: OpenAI's API reference (`max_tokens`, `max_completion_tokens`, `max_output_tokens`, `n`, `best_of`, `prompt`),
+//! Anthropic's (`max_tokens`), vLLM's (`prompt_embeds`). Of several members the largest counts, since servers differ in which one they take; a number that
 //! cannot be read, or is negative, may be anything to them, and counts as the largest of all.
 //!
 //! Must not know what is set aside, or for whom.
@@ -11,7 +11,7 @@ use crate::openai::members::Value;
 /// The most tokens of one answer: as many as the context of the models holds, where they end it.
 pub(crate) const MOST_TOKENS: u32 = 131_072;
 
-/// The most answers to one request that are counted: as many as vLLM takes by default. OpenAI takes 128.
+/// The most answers to one prompt that are counted: as many as vLLM takes by default. OpenAI takes 128.
 pub(crate) const MOST_ANSWERS: u32 = 16_384;
 
 /// How long, as far as it is said.
@@ -19,7 +19,7 @@ pub(crate) const MOST_ANSWERS: u32 = 16_384;
 pub(crate) struct Most {
     /// Tokens of each answer; `None`: nothing is said of them.
     pub(crate) tokens: Option<u32>,
-    /// Answers.
+    /// Answers, to all prompts together.
     pub(crate) answers: u32,
 }
 
@@ -34,15 +34,18 @@ impl Most {
         tokens && other.answers <= self.answers
     }
 
-    /// From the members that say how many tokens, and how many answers. `None` is one that is there in a form that servers
-    /// take for different things.
+    /// From the members that say how many tokens, and how many answers to each prompt, and from the number of prompts.
+    /// `None` is one that is there in a form that servers take for different things.
     pub(crate) fn of<'a>(
         tokens: impl IntoIterator<Item = Option<&'a Value>>,
         answers: impl IntoIterator<Item = Option<&'a Value>>,
+        prompts: Option<u32>,
     ) -> Self {
         let tokens = tokens.into_iter().filter_map(|said| number(said, MOST_TOKENS));
         let answers = answers.into_iter().filter_map(|said| number(said, MOST_ANSWERS));
-        Self { tokens: tokens.max(), answers: answers.max().unwrap_or(1) }
+        // Where there is no prompt by that name, the request as a whole is one.
+        let prompts = prompts.unwrap_or(MOST_ANSWERS).max(1);
+        Self { tokens: tokens.max(), answers: answers.max().unwrap_or(1).saturating_mul(prompts) }
     }
 }
 
@@ -97,18 +100,23 @@ mod tests {
             ("{}", Some(MOST_TOKENS)),
             ("NaN", Some(MOST_TOKENS)),
         ] {
-            assert_eq!(Most::of([Some(&raw(text))], []).tokens, number, "{text}");
+            let most = Most::of([Some(&raw(text))], [], Some(0));
+            assert_eq!(most.tokens, number, "{text}");
         }
-        assert_eq!(Most::of([Some(&Value::TooLong)], []).tokens, Some(MOST_TOKENS));
-        assert_eq!(Most::of([None], [None]).answers, MOST_ANSWERS);
+        let most = Most::of([Some(&Value::TooLong)], [], Some(0));
+        assert_eq!(most, Most { tokens: Some(MOST_TOKENS), answers: 1 });
+        assert_eq!(Most::of([None], [None], Some(1)).answers, MOST_ANSWERS);
+        assert_eq!(Most::of([], [], None).answers, MOST_ANSWERS);
     }
 
     #[test]
-    fn the_largest_counts() {
-        assert_eq!(Most::of([], []), Most::UNSAID);
+    fn the_largest_counts_for_each_prompt() {
+        assert_eq!(Most::of([], [], Some(0)), Most::UNSAID);
         let (tokens, answers) = ([raw("5"), raw("7"), Value::Absent], [raw("0"), raw("3")]);
-        let most = Most::of(tokens.iter().map(Some), answers.iter().map(Some));
-        assert_eq!(most, Most { tokens: Some(7), answers: 3 });
+        let most = |prompts| Most::of(tokens.iter().map(Some), answers.iter().map(Some), prompts);
+        assert_eq!(most(Some(1)), Most { tokens: Some(7), answers: 3 });
+        assert_eq!(most(Some(20)), Most { tokens: Some(7), answers: 60 });
+        assert_eq!(most(Some(u32::MAX)).answers, u32::MAX);
     }
 
     #[test]

@@ -27,14 +27,16 @@ const MODEL: usize = 0;
 const STREAM: usize = 1;
 const OPTIONS: usize = 2;
 const BACKGROUND: usize = 3;
-/// Where those begin that say how long an answer may be, those that say how many there may be, and what comes then.
+/// Where those begin that say how long an answer may be, those that say how many there may be to a prompt, those that have
+/// the prompts (each of a list is answered), and what comes then.
 const TOKENS: usize = 4;
 const ANSWERS: usize = 7;
-const REST: usize = 9;
+const PROMPTS: usize = 9;
+const REST: usize = 11;
 /// Where those begin by which an upstream may run another model than the one that is named: lists of further ones (OpenRouter,
 /// LiteLLM), and what some merge into the request.
 const DETOURS: usize = REST;
-const ALL: usize = 12;
+const ALL: usize = 14;
 
 static WANTED: [Wanted; ALL] = [
     Wanted::top("model", LIMIT),
@@ -46,6 +48,8 @@ static WANTED: [Wanted; ALL] = [
     Wanted::top("max_output_tokens", 32),
     Wanted::top("n", 32),
     Wanted::top("best_of", 32),
+    Wanted::list("prompt"),
+    Wanted::list("prompt_embeds"),
     Wanted::top("models", 16),
     Wanted::top("fallbacks", 16),
     Wanted::top("extra_body", 16),
@@ -207,7 +211,8 @@ impl JsonRequest {
             return Ok(());
         }
         models.admit_unknown(
-            "say \"max_tokens\" and its like, \"n\" and \"best_of\" before what is long",
+            "say \"max_tokens\" and its like, \"n\" and \"best_of\" before what is long, and send a long list of prompts \
+             in several requests",
         )
     }
 
@@ -225,7 +230,7 @@ impl JsonRequest {
         match self.members.value(MODEL) {
             _ if scanner.is_broken() => Said::Unknown("the body is not JSON, in UTF-8"),
             Value::Absent if !scanner.has_mentioned(MODEL) => Said::NotYet,
-            _ if self.members.is_open() => Said::NotYet,
+            _ if self.members.is_open_at(MODEL) => Said::NotYet,
             value => match value.read::<String>() {
                 Some(model) => Said::Model(model),
                 None if value == &Value::Absent && !scanner.is_complete() => Said::NotYet,
@@ -241,12 +246,15 @@ impl JsonRequest {
 
     /// How long it asks its answer to be, as far as it has come.
     pub(crate) fn most(&self) -> Most {
+        let scanner = self.members.scanner();
+        let is_elsewhere =
+            |at: usize| self.members.value(at) == &Value::Absent && scanner.has_mentioned(at);
         let said = |at: usize| {
             let value = self.members.value(at);
-            let is_elsewhere = value == &Value::Absent && self.members.scanner().has_mentioned(at);
-            (!is_elsewhere && !self.members.is_open_at(at)).then_some(value)
+            (!is_elsewhere(at) && !self.members.is_open_at(at)).then_some(value)
         };
-        Most::of((TOKENS..ANSWERS).map(said), (ANSWERS..REST).map(said))
+        let prompts = (!(PROMPTS..REST).any(is_elsewhere)).then_some(scanner.items());
+        Most::of((TOKENS..ANSWERS).map(said), (ANSWERS..PROMPTS).map(said), prompts)
     }
 
     /// Whether usage was asked for on the client's behalf.
@@ -262,7 +270,7 @@ impl JsonRequest {
     /// Whether a stream is asked for; `None` if that was not said yet. The 1 is a true of lenient readers.
     fn streams(&self) -> Option<bool> {
         let raw = self.members.value(STREAM).raw()?;
-        (!self.members.is_open()).then_some(matches!(raw, b"true" | b"1"))
+        (!self.members.is_open_at(STREAM)).then_some(matches!(raw, b"true" | b"1"))
     }
 
     fn must_ask(&self) -> bool {

@@ -18,7 +18,6 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::endpoint::Endpoint;
@@ -27,6 +26,7 @@ use crate::openai::access::{Form, Models};
 use crate::openai::most::Most;
 use crate::openai::multipart::MultipartRequest;
 use crate::openai::request::JsonRequest;
+use crate::upload::Upload;
 
 /// How much of a body is read before the upstream is asked, in bytes.
 const HEAD_START: u64 = 64 * 1024;
@@ -103,7 +103,7 @@ enum Follower {
 /// The body.
 pub(crate) struct RequestBody {
     /// `None`: all of it is here.
-    incoming: Option<Incoming>,
+    incoming: Option<Upload>,
     follower: Follower,
     models: Models,
     /// What may go on.
@@ -126,7 +126,7 @@ pub(crate) struct Stopped;
 impl RequestBody {
     /// Reads the beginning of a body.
     pub(crate) async fn begin(
-        incoming: Incoming,
+        incoming: Upload,
         head: &Parts,
         endpoint: Endpoint,
         models: Models,
@@ -179,7 +179,7 @@ impl RequestBody {
     }
 
     async fn read_ahead(&mut self) -> Result<(), Refusal> {
-        let is_empty = self.incoming.as_ref().is_none_or(Incoming::is_end_stream);
+        let is_empty = self.incoming.as_ref().is_none_or(|incoming| incoming.is_end_stream());
         let reads_along = !matches!(self.follower, Follower::None);
         while (reads_along || is_empty)
             && self.read < HEAD_START

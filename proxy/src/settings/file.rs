@@ -4,83 +4,53 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use service::plain_file;
 
 use super::{MEMBERS, Numbers, SettingsError};
-use crate::small_file::{self, FileState};
+use crate::small_file;
+use crate::watched::{Content, Watched};
 
 /// The longest file.
 const MAX_LENGTH: u64 = 1024 * 1024;
 
 /// The file.
 pub(super) struct InFile {
-    path: PathBuf,
-    /// What holds where the file says nothing.
-    defaults: Numbers,
-    loaded: RwLock<Loaded>,
+    file: Arc<Watched<Numbers>>,
     /// Held while the file is changed.
     changing: Mutex<()>,
 }
 
-/// The file's numbers, and which state of the file they are of.
-struct Loaded {
-    state: Option<FileState>,
-    numbers: Numbers,
-}
-
 impl InFile {
+    /// With what holds where the file says nothing.
     pub(super) fn new(path: PathBuf, defaults: Numbers) -> Self {
-        let loaded = RwLock::new(Loaded { state: None, numbers: defaults });
-        Self { path, defaults, loaded, changing: Mutex::default() }
+        let content = move |path: &Path| Content::Is(read(path, defaults));
+        let file = Arc::new(Watched::new(path, defaults, content));
+        Self { file, changing: Mutex::default() }
     }
 
-    /// The numbers as they are now.
+    /// Sees what other machines change as well.
+    pub(super) fn follow(&self) -> std::io::Result<()> {
+        self.file.follow()
+    }
+
+    /// Returns when what was changed up to now is in force.
+    pub(super) async fn refresh(&self) {
+        self.file.refresh().await;
+    }
+
+    /// The numbers as they are known now.
     pub(super) fn current(&self) -> Numbers {
-        let state = FileState::of(&self.path);
-        {
-            let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-            if loaded.state == state {
-                return loaded.numbers;
-            }
-        }
-        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
-        if loaded.state != state {
-            let numbers = state.as_ref().map(|_| self.read());
-            *loaded = Loaded { state, numbers: numbers.unwrap_or(self.defaults) };
-        }
-        loaded.numbers
-    }
-
-    /// The file's numbers. What cannot be used of it gives way to the environment, and is said once.
-    fn read(&self) -> Numbers {
-        match document(&self.path) {
-            Ok(Some(document)) => {
-                let (numbers, wrong) = self.defaults.over(&document);
-                if !wrong.is_empty() {
-                    let members = wrong.join(", ");
-                    tracing::error!(
-                        members,
-                        "settings of the file cannot be used; those of the environment hold"
-                    );
-                }
-                numbers
-            }
-            Ok(None) | Err(_) => {
-                tracing::error!(
-                    "the settings file cannot be used; the environment's settings hold"
-                );
-                self.defaults
-            }
-        }
+        *self.file.current()
     }
 
     /// Writes them. What else stands in the file stays. Waits for the disk.
     pub(super) fn change(&self, numbers: Numbers) -> Result<(), SettingsError> {
         let _held = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut document = match document(&self.path) {
+        let path = self.file.path();
+        let mut document = match document(path) {
             Ok(document) => document.ok_or(SettingsError::Unusable)?,
             Err(error) if error.kind() == ErrorKind::NotFound => Map::new(),
             Err(error) => return Err(SettingsError::Unwritable(error)),
@@ -90,7 +60,30 @@ impl InFile {
         }
         let text = serde_json::to_vec_pretty(&document);
         let text = text.map_err(|error| SettingsError::Unwritable(error.into()))?;
-        small_file::replace(&self.path, &text).map_err(SettingsError::Unwritable)
+        small_file::replace(path, &text).map_err(SettingsError::Unwritable)?;
+        self.file.look_now();
+        Ok(())
+    }
+}
+
+/// The file's numbers. What cannot be used of it gives way to the environment, and is said once.
+fn read(path: &Path, defaults: Numbers) -> Numbers {
+    match document(path) {
+        Ok(Some(document)) => {
+            let (numbers, wrong) = defaults.over(&document);
+            if !wrong.is_empty() {
+                let members = wrong.join(", ");
+                tracing::error!(
+                    members,
+                    "settings of the file cannot be used; those of the environment hold"
+                );
+            }
+            numbers
+        }
+        Ok(None) | Err(_) => {
+            tracing::error!("the settings file cannot be used; the environment's settings hold");
+            defaults
+        }
     }
 }
 
@@ -117,7 +110,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("settings.json");
         let settings = at(file.clone());
-        assert_eq!(settings.current().values(), DEFAULTS);
+        let thread = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let current = || {
+            thread.block_on(settings.refresh());
+            settings.current().values()
+        };
+        assert_eq!(current(), DEFAULTS);
         for (text, values) in [
             (r#"{"rate_limit_requests":1}"#, [1, 60, 1000, 60]),
             (r#"{"rate_limit_requests":7,"ip_rate_limit_window":9}"#, [7, 60, 1000, 9]),
@@ -132,10 +130,10 @@ mod tests {
         ] {
             std::fs::write(folder.path().join("next"), text).unwrap();
             std::fs::rename(folder.path().join("next"), &file).unwrap();
-            assert_eq!(settings.current().values(), values, "{text}");
+            assert_eq!(current(), values, "{text}");
         }
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(settings.current().values(), DEFAULTS);
+        assert_eq!(current(), DEFAULTS);
     }
 
     #[test]

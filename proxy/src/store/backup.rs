@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::cipher;
 use super::key::Candidates;
 use super::rekey::{self, beside};
+use super::serving::Serving;
 use super::{KeySource, StoreError, must_exist, schema};
 
 /// Writes a consistent copy, encrypted with the newest key, while others go on. The file must not exist.
@@ -36,6 +37,7 @@ pub(crate) async fn restore(
         if !from.is_file() {
             return Err(StoreError::Refused("there is no such backup"));
         }
+        let _serving = Serving::at_once(path)?;
         // Into a file of its own first: the backup itself is only read.
         let next = beside(path, ".restored");
         let _ = std::fs::remove_file(&next);

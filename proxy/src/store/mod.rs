@@ -12,6 +12,7 @@ mod key;
 mod place;
 mod rekey;
 mod schema;
+mod serving;
 mod thread;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub(crate) use key::KeySource;
 pub(crate) use place::{KEY_VAR, Place, STATE_VAR, Settings};
 pub(crate) use thread::Resident;
 
+use crate::store::serving::Serving;
 use crate::store::thread::Worker;
 
 /// Why the database did not do what it was asked for. Holds no data of it.
@@ -43,6 +45,11 @@ pub(crate) enum StoreError {
     /// Another process holds it.
     #[error("another process has locked the database: end it, or try again")]
     Locked,
+    /// Another process serves from it.
+    #[error(
+        "another process serves from {0}: end it, or give this one another PROXY_STATE; one proxy at a time keeps its budgets"
+    )]
+    Served(String),
     /// The disk is full, or another bound is reached.
     #[error("the database cannot grow: the disk is full, or a limit of the file's size is reached")]
     Full,
@@ -138,17 +145,20 @@ impl Store {
         cipher::harden(&connection)?;
         schema::migrate(&mut connection)?;
         let epoch = Epoch::begin(&mut connection, now)?;
-        Ok(Self { writer: Worker::start(connection, "state")?, reader: None, epoch })
+        Ok(Self { writer: Worker::start(connection, "state", None)?, reader: None, epoch })
     }
 
-    /// Opens the database of that path, or makes one. Takes as long as it takes to authenticate every page of it.
+    /// Opens the database of that path, or makes one, to serve from it. Takes as long as it takes to authenticate every page
+    /// of it, and for the process before this one to end.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: it is foreign, altered, newer, locked; the file is left as it is then.
+    /// [`StoreError`]: it is foreign, altered, newer, locked, served from; the file is left as it is then.
     pub(crate) async fn open(path: PathBuf, key: KeySource, now: u64) -> Result<Self, StoreError> {
+        let serving = Serving::begin(&path).await?;
         let keys = key.candidates(&path).await?;
-        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&path, &keys, now));
+        let opened =
+            tokio::task::spawn_blocking(move || Self::open_blocking(&path, &keys, now, serving));
         opened.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -156,6 +166,7 @@ impl Store {
         path: &std::path::Path,
         keys: &key::Candidates,
         now: u64,
+        serving: Serving,
     ) -> Result<Self, StoreError> {
         cipher::prepare_file(path)?;
         let (connection, key) = cipher::open_with_any(path, keys)?;
@@ -165,8 +176,8 @@ impl Store {
         let epoch = Epoch::begin(&mut connection, now)?;
         let reader = cipher::open(path, &keys.newest, cipher::Access::Read)?;
         Ok(Self {
-            writer: Worker::start(connection, "state")?,
-            reader: Some(Worker::start(reader, "state-reader")?),
+            writer: Worker::start(connection, "state", Some(serving))?,
+            reader: Some(Worker::start(reader, "state-reader", None)?),
             epoch,
         })
     }
@@ -180,7 +191,7 @@ impl Store {
             let (mut connection, _) = cipher::open_with_any(&path, &keys)?;
             schema::migrate(&mut connection)?;
             let epoch = Epoch::newest(&connection)?;
-            Ok(Self { writer: Worker::start(connection, "state")?, reader: None, epoch })
+            Ok(Self { writer: Worker::start(connection, "state", None)?, reader: None, epoch })
         });
         opened.await.map_err(|_| StoreError::Closed)?
     }

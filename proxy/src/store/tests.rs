@@ -214,6 +214,37 @@ async fn a_full_queue_refuses_and_keeps_nobody_waiting() {
     blocker.await.unwrap().unwrap();
 }
 
+/// Two that count on their own would spend a budget twice. The second waits for as long as the first may take to stop.
+#[tokio::test(start_paused = true)]
+async fn one_process_serves_from_a_database_and_the_next_one_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("proxy.db");
+    let first = open(&path).await.unwrap();
+    let refused = open(&path).await.err().unwrap();
+    assert!(matches!(refused, StoreError::Served(_)), "{refused}");
+    assert!(refused.to_string().contains("another process serves from"), "{refused}");
+
+    tokio::time::resume();
+    let next = tokio::spawn({
+        let path = path.clone();
+        async move { open(&path).await }
+    });
+    put(&first, 1).await;
+    assert!(!next.is_finished());
+    first.close().await;
+    let next = next.await.unwrap().unwrap();
+    assert_eq!((count(&next).await, next.epoch), (1, Epoch(2)), "a start that was refused is none");
+    // Commands look into it meanwhile.
+    Store::visit(path.clone(), KeySource::File).await.unwrap().close().await;
+    let copy = folder.path().join("copy.db");
+    back_up(path.clone(), KeySource::File, copy.clone()).await.unwrap();
+    let refused = restore(path.clone(), KeySource::File, copy).await.err().unwrap();
+    assert!(matches!(refused, StoreError::Served(_)), "{refused}");
+    // One that ends without a word gives it back as well.
+    drop(next);
+    open(&path).await.unwrap().close().await;
+}
+
 struct Watcher {
     changes: Arc<AtomicUsize>,
     ticks: Arc<Mutex<usize>>,

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::StoreError;
+use super::serving::Serving;
 
 /// Work that may wait. What is beyond that is refused: whoever asks is a person, and can ask again.
 const QUEUE: usize = 64;
@@ -45,10 +46,14 @@ enum Job {
 pub(super) struct Worker(SyncSender<Job>);
 
 impl Worker {
-    pub(super) fn start(connection: Connection, name: &'static str) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        name: &'static str,
+        serving: Option<Serving>,
+    ) -> Result<Self, StoreError> {
         let (sender, jobs) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name(name.to_owned());
-        let spawned = thread.spawn(move || Thread::new(connection).run(&jobs));
+        let spawned = thread.spawn(move || Thread::new(connection, serving).run(&jobs));
         spawned.map_err(|source| StoreError::File {
             what: "no thread for",
             path: name.to_owned(),
@@ -94,12 +99,15 @@ struct Thread {
     /// SQLite's counter of changes by others (`PRAGMA data_version`).
     version: Option<i64>,
     looked: Instant,
+    /// The last of these, so that it is given back when the connection is closed.
+    _serving: Option<Serving>,
 }
 
 impl Thread {
-    fn new(connection: Connection) -> Self {
+    fn new(connection: Connection, serving: Option<Serving>) -> Self {
         let version = data_version(&connection);
-        Self { connection, residents: Vec::new(), version, looked: Instant::now() }
+        let looked = Instant::now();
+        Self { connection, residents: Vec::new(), version, looked, _serving: serving }
     }
 
     fn run(mut self, jobs: &Receiver<Job>) {

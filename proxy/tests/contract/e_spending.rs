@@ -209,3 +209,49 @@ fn what_is_asked_for_behind_the_beginning_is_refused_or_was_set_aside() {
     assert_eq!(late(",\"max_tokens\":131072").status, 200, "the longest was set aside");
     assert_eq!(late("").status, 200);
 }
+
+/// Each prompt of a list is answered: so much is set aside, and a list that goes on behind the beginning is refused.
+#[test]
+fn every_prompt_of_a_list_is_set_aside() {
+    let bench = start(&json!({"tokens_per_minute": 10_000}));
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    bench.upstream.does(move |got, stream| {
+        if got.body.starts_with(b"{\"held") {
+            let _ = held.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        }
+        crate::support::write(stream, used(100))
+    });
+    let key = format!("X-API-Key: {KEY}\r\n");
+    let asks = |begin: &str, prompts: &str| {
+        let rest = r#""model":"gpt-oss-120b","max_tokens":1000"#;
+        post("/v1/completions", &key, &format!("{{{begin}{rest},\"prompt\":{prompts}}}"))
+    };
+    let mut first = bench.connect();
+    first.write(asks("\"held\":1,", r#"["a","b","c","d","e","f","g","h"]"#));
+    let begin = Instant::now();
+    while bench.upstream.requests().is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let remaining = || info(&bench)["limits"]["tokens"]["remaining"].as_u64().unwrap();
+    assert!((1900..2000).contains(&remaining()), "{}", remaining());
+    for too_much in [r#"["a","b"]"#, "[[1,2],[3]]"] {
+        assert_eq!(bench.send(asks("", too_much)).status, 429, "{too_much}");
+    }
+    for fits in [r#""a""#, r#"["a"]"#, "[1,2,3]", "[[1,2,3]]"] {
+        let answer = bench.send(asks("", fits));
+        assert_eq!(answer.status, 200, "{fits}: {}", answer.text());
+    }
+    release.send(()).unwrap();
+    assert_eq!(first.answer(false).status, 200);
+
+    let bench = start(&json!({"monthly_budget_eur": 10.0}));
+    bench.upstream.answers(used(1));
+    let long = format!(r#"["{}","and one more"]"#, "x".repeat(300 * 1024));
+    let refused = bench.send(asks("", &long));
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("in several requests"), "{}", refused.text());
+    let alone = format!(r#"["{}"]"#, "x".repeat(300 * 1024));
+    assert_eq!(bench.send(asks("", &alone)).status, 200);
+}

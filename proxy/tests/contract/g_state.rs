@@ -100,6 +100,31 @@ fn an_altered_database_is_refused_kept_and_replaced_by_a_backup() {
     assert_eq!(bench.chat(K1).status, 200);
 }
 
+/// What a new version's start meets: the old one still answers, and lets go when it stops.
+#[test]
+fn the_next_proxy_waits_until_the_one_before_has_let_go_of_the_database() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.chat(K1).status, 200);
+    let folder = bench.path("next");
+    std::fs::create_dir(&folder).unwrap();
+    let next = std::thread::spawn(bench.process.successor(&folder));
+    let begin = std::time::Instant::now();
+    let waits = || {
+        let written = std::fs::read_to_string(folder.join("output.log")).unwrap_or_default();
+        written.contains("waiting for another proxy to let go of the state")
+    };
+    while !waits() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(bench.chat(K1).status, 200, "nobody is disturbed");
+    assert_eq!(bench.process.stop(), 0);
+    let next = next.join().unwrap();
+    assert_eq!(exported(&bench).len(), 2, "both are in the books that it goes on with");
+    let chat = chat(&format!("Authorization: Bearer {K1}\r\n"));
+    assert_eq!(Connection::open(next.port).send(chat).status, 200);
+}
+
 #[test]
 fn a_key_or_folder_that_is_missing_is_refused_with_what_to_do() {
     let mut bench = Bench::new();

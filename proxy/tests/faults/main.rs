@@ -17,7 +17,9 @@
 mod bombs;
 mod connections;
 mod floods;
+mod full_disk;
 mod memory;
+mod refused_uploads;
 mod resets;
 mod slow_readers;
 mod slow_senders;

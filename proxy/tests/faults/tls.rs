@@ -33,19 +33,25 @@ impl Certificate {
     }
 }
 
+/// Of a client that believes anybody, with one protocol to agree on (RFC 7301).
+pub(crate) fn config(protocol: &[u8]) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config
+}
+
 /// An open connection.
 pub(crate) struct Connection(StreamOwned<ClientConnection, TcpStream>);
 
 impl Connection {
-    /// With one protocol to agree on (RFC 7301).
+    /// With one protocol to agree on.
     pub(crate) fn open(port: u16, protocol: &[u8]) -> Self {
-        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody))
-            .with_no_client_auth();
-        config.alpn_protocols = vec![protocol.to_vec()];
+        let config = config(protocol);
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(Arc::new(config), name).unwrap();
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

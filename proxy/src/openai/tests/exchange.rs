@@ -69,6 +69,7 @@ impl Bench {
                     settled.notify_one();
                 });
                 let answer = async {
+                    let request = crate::upload::Upload::of(request);
                     let begun = crate::openai::begin(&upstream, &key, request).await?;
                     let settlement = Settlement::new(ledger, key, begun.head(), at_end);
                     crate::openai::exchange(&upstream, settlement, begun).await

@@ -162,6 +162,46 @@ fn how_long_an_answer_may_be_is_read() {
     }
 }
 
+/// Each prompt of a list is answered, and each by so many answers. A list of numbers is the tokens of one prompt.
+#[test]
+fn how_many_prompts_there_are_is_counted() {
+    for (document, answers) in [
+        (r#"{"prompt":"one, [\"two\"]"}"#, 1),
+        (r#"{"prompt":[]}"#, 1),
+        (r#"{"prompt":null}"#, 1),
+        (r#"{"prompt":["one"]}"#, 1),
+        (r#"{"prompt":["one" , "two",""]}"#, 3),
+        (r#"{"prompt":[1,-2, 3e1]}"#, 1),
+        (r#"{"prompt":[[1,2],[3],[]]}"#, 3),
+        (r#"{"prompt":[true,null,1,"x",2]}"#, 4),
+        (r#"{"prompt":[["a","b",["c"]],{"d":["e","f"]}]}"#, 2),
+        (r#"{"prompt":{"id":"p","variables":["a","b"]}}"#, 1),
+        (r#"{"n":2,"prompt":["a","b","c"],"best_of":5}"#, 15),
+        (r#"{"prompt":["a","b"],"prompt_embeds":["AA==","AA==","AA=="]}"#, 5),
+        (r#"{"pr\u006fmpt":["a","b"]}"#, 2),
+        (r#"{"Prompt":["a"]}"#, MOST_ANSWERS),
+        (r#"{"messages":[{"prompt":["a","b"]}],"input":["a","b"]}"#, 1),
+        // The rest of the list has not come.
+        (r#"{"prompt":["a","b"#, 2),
+    ] {
+        for pieces in cuts(document.as_bytes()) {
+            let mut request = JsonRequest::new(false);
+            pieces.iter().for_each(|piece| request.push(piece, &mut VecDeque::new()));
+            assert_eq!(request.most(), Most { tokens: None, answers }, "{document}");
+        }
+    }
+}
+
+/// A prompt that goes on and on keeps nothing that stands before it from being known.
+#[test]
+fn what_stands_before_a_long_prompt_is_known_while_it_comes() {
+    let mut request = JsonRequest::new(true);
+    let begin = Bytes::from_static(br#"{"model":"other","stream":false,"prompt":["a long"#);
+    request.push(&begin, &mut VecDeque::new());
+    assert!(matches!(request.check(&only(&["a"])), Err(Refusal::ModelNotAllowed)));
+    assert!(!request.may_grow(), "no stream: nothing is put in");
+}
+
 #[test]
 fn a_key_without_a_list_may_name_as_many_as_the_upstream_takes() {
     let detour = r#"{"model":"a","models":["b"],"fallbacks":["c"],"extra_body":{"model":"d"}}"#;

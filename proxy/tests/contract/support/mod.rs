@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     folder: tempfile::TempDir,
     upstream: Upstream,
     variables: Vec<(String, String)>,
+    within: Vec<String>,
 }
 
 impl Bench {
@@ -104,7 +105,12 @@ impl Setup {
             ("FORCE_HTTPS", "false".to_owned()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self { folder, upstream, variables }
+        Self { folder, upstream, variables, within: Vec::new() }
+    }
+
+    /// Started by another program, with these arguments before it.
+    pub(crate) fn within(self, words: Vec<String>) -> Self {
+        Self { within: words, ..self }
     }
 
     /// Another value of a variable.
@@ -139,7 +145,7 @@ impl Setup {
 
     pub(crate) fn start(self) -> Bench {
         let socket = self.folder.path().join("grpc.sock");
-        let process = Process::start(self.variables, &socket);
+        let process = Process::start(self.variables, self.within, &socket);
         Bench { folder: self.folder, upstream: self.upstream, process }
     }
 

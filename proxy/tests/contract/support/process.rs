@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Process {
     child: Child,
     variables: Vec<(String, String)>,
+    within: Vec<String>,
     socket: PathBuf,
     output: PathBuf,
     /// Where clients reach it.
@@ -17,29 +18,45 @@ pub(crate) struct Process {
 /// How long it may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn command(variables: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_proxy"));
+/// The binary, started by what `within` says: a program that starts another one, and its arguments.
+fn command(within: &[String], variables: &[(String, String)]) -> Command {
+    let mut words = within.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_proxy")]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
     command.env_clear().envs(variables.iter().cloned()).stdin(Stdio::null());
     command
 }
 
 impl Process {
-    pub(crate) fn start(variables: Vec<(String, String)>, socket: &Path) -> Self {
+    pub(crate) fn start(
+        variables: Vec<(String, String)>,
+        within: Vec<String>,
+        socket: &Path,
+    ) -> Self {
         let output = socket.with_file_name("output.log");
-        let (child, port) = spawn(&variables, &output);
-        Self { child, variables, socket: socket.to_owned(), output, port }
+        let (child, port) = spawn(&within, &variables, &output);
+        Self { child, variables, within, socket: socket.to_owned(), output, port }
+    }
+
+    /// Starts another one with the same variables, but for its socket, in that folder; returns when it serves.
+    pub(crate) fn successor(&self, folder: &Path) -> impl FnOnce() -> Self + Send + use<> {
+        let socket = folder.join("grpc.sock");
+        let (mut variables, within) = (self.variables.clone(), self.within.clone());
+        variables.retain(|(name, _)| name != "PROXY_GRPC_LISTEN");
+        variables.push(("PROXY_GRPC_LISTEN".to_owned(), format!("unix:{}", socket.display())));
+        move || Self::start(variables, within, &socket)
     }
 
     /// Exit code and everything that was written.
     pub(crate) fn refused(variables: Vec<(String, String)>) -> (i32, String) {
-        let output = command(&variables).output().unwrap();
+        let output = command(&[], &variables).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// The binary's own commands, beside the process that runs: exit code, stdout, stderr.
     pub(crate) fn command(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = command(&self.variables).args(arguments).output().unwrap();
+        let output = command(&self.within, &self.variables).args(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
@@ -79,7 +96,7 @@ impl Process {
             self.stop();
         }
         let _ = std::fs::remove_file(&self.socket);
-        (self.child, self.port) = spawn(&self.variables, &self.output);
+        (self.child, self.port) = spawn(&self.within, &self.variables, &self.output);
     }
 }
 
@@ -89,9 +106,10 @@ impl Drop for Process {
     }
 }
 
-fn spawn(variables: &[(String, String)], output: &Path) -> (Child, u16) {
+fn spawn(within: &[String], variables: &[(String, String)], output: &Path) -> (Child, u16) {
     let file = std::fs::File::create(output).unwrap();
-    let child = command(variables).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+    let mut command = command(within, variables);
+    let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
     let port = listening_port(child.id(), output);
     (child, port)
 }
