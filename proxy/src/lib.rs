@@ -37,6 +37,7 @@ mod openai;
 mod owner;
 mod page;
 mod prices;
+mod printable;
 mod proof;
 mod publication;
 mod route;
@@ -47,6 +48,7 @@ mod small_file;
 mod store;
 mod tls;
 mod usage;
+mod watch;
 mod workers;
 
 use std::process::ExitCode;
@@ -78,6 +80,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::Leaf;
 use crate::tls::rotation::Current;
+use crate::watch::LiveLog;
 
 pub use crate::config::{Config, VARS};
 
@@ -196,6 +199,7 @@ async fn clients_until_stop(
         ledger: ledger.clone(),
         settings: settings.clone(),
         publication: attestation.as_ref().map(|(publication, _)| publication.clone()),
+        live: config.log.clone().map(|at| admin::Live::new(LiveLog::new(at), shutdown.clone())),
         hostname,
     };
     let admin = Admin::new(parts, &secrets);
