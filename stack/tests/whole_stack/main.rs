@@ -17,6 +17,7 @@ mod end_to_end;
 mod examples;
 mod flood;
 mod guide;
+mod live_log;
 mod mutual;
 mod owner;
 mod proved;
