@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::intake::Limits;
 use crate::lines;
+use crate::live::Allowed;
 use crate::metrics::forward;
 use crate::readers_file;
 use crate::recipients::Recipients;
@@ -20,7 +21,7 @@ use crate::sink::{Address, Addresses, ClientId, Login, Outside};
 use crate::spool::{self, Full};
 
 /// The role's variables.
-pub(crate) const VARS: [Var; 21] = [
+pub(crate) const VARS: [Var; 22] = [
     Var {
         name: "LOG_LISTEN",
         class: Class::Measured,
@@ -111,6 +112,12 @@ pub(crate) const VARS: [Var; 21] = [
         default: Some("60"),
         help: "When nothing else was signed for this many seconds, a heartbeat is, so that a log whose end was cut off shows it: 5 to 3600.",
     },
+    Var {
+        name: "LOG_LIVE",
+        class: Class::Measured,
+        default: Some("off"),
+        help: "Who may watch log records in the clear as they come in, beside the readers of the sealed log: `off`: nobody; `admin`: whoever is logged in to the proxy's admin pages, over a proved connection. Every opening and closing is a record of the log.",
+    },
     readers_file::FILE_VAR,
     readers_file::SIGNER_VAR,
     readers_file::GROUP_VAR,
@@ -149,6 +156,8 @@ pub struct Config {
     pub(crate) full: Full,
     pub(crate) segment: Limits,
     pub(crate) heartbeat: Duration,
+    /// Who may watch what comes in.
+    pub(crate) live: Allowed,
     pub(crate) readers: Option<readers_file::Settings>,
     pub(crate) attest_sidecar: Local,
     /// Where metrics go in the clear.
@@ -178,6 +187,7 @@ impl Config {
         let full = env.parse("LOG_SPOOL_FULL");
         let segment = segment(env, spool.as_ref());
         let heartbeat = within(env, "LOG_HEARTBEAT_SECONDS", &HEARTBEAT);
+        let live = env.parse("LOG_LIVE");
         let readers = readers_file::Settings::read(env);
         let attest_sidecar = env.parse("ATTEST_SIDECAR");
         let otlp = env.optional("LOG_METRICS_ENDPOINT").and_then(|base| receiver(env, base));
@@ -193,6 +203,7 @@ impl Config {
             full: full?,
             segment: segment?,
             heartbeat: Duration::from_secs(heartbeat?),
+            live: live?,
             readers,
             attest_sidecar: attest_sidecar?,
             metrics: otlp
@@ -322,6 +333,7 @@ mod tests {
         assert_eq!(config.segment.bytes, 1 << 20);
         assert_eq!(config.segment.wait, Duration::from_secs(10));
         assert_eq!(config.heartbeat, Duration::from_secs(60));
+        assert_eq!(config.live, Allowed::Nobody);
         assert!(config.readers.is_none());
         assert_eq!(config.spool, spool::Settings { folder: None, bytes: 32 << 20 });
         assert_eq!((config.full, config.sinks), (Full::Block, vec![Address::Stdout]));
@@ -341,6 +353,7 @@ mod tests {
             ("LOG_SPOOL", "relative"),
             ("LOG_SPOOL_BYTES", "33554431"),
             ("LOG_SPOOL_FULL", "forget"),
+            ("LOG_LIVE", "everybody"),
             ("LOG_ENDPOINT", "http://logs.test"),
             ("ATTEST_SIDECAR", "10.0.0.1:50051"),
         ]);
@@ -355,6 +368,7 @@ mod tests {
             "LOG_SPOOL: must be an absolute path",
             "LOG_SPOOL_BYTES: must be 33554432 to",
             "LOG_SPOOL_FULL: must be block or drop",
+            "LOG_LIVE: must be off or admin",
             "LOG_ENDPOINT: must be an https URL",
             "ATTEST_SIDECAR: must be on loopback",
         ] {

@@ -1,16 +1,18 @@
-//! What this role answers by gRPC: OTLP, the head of the log, who it is, whether it is ready.
+//! What this role answers by gRPC: OTLP, the head of the log and its live view, who it is, whether it is ready.
 
 use attestation::encoding::to_b64u;
 use proto::info::info_server::{Info, InfoServer};
 use proto::info::{GetInfoRequest, RoleInfo};
 use proto::log::log_server::{Log, LogServer};
-use proto::log::{GetHeadRequest, Head};
+use proto::log::{GetHeadRequest, Head, WatchRequest, Watched};
 use service::Process;
 use service::listen::Listener;
 use tokio::sync::watch;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::live::views::Views;
 use crate::otlp::Exports;
 use crate::otlp::grpc::{ExportService, Logs, Metrics, Traces};
 use crate::signer::Signer;
@@ -19,8 +21,8 @@ use crate::spool;
 /// Requests that one connection may have open at once: those of a container's exporters.
 const STREAMS: u32 = 64;
 
-/// The requests of `Info` and `Log` are empty.
-const EMPTY: usize = 1024;
+/// The requests of `Info` and `Log` are empty, or short.
+const SHORT: usize = 1024;
 
 /// The server, without its listener. `http` is where the other one listens.
 pub(crate) fn router(
@@ -28,7 +30,7 @@ pub(crate) fn router(
     grpc: &Listener,
     http: &Listener,
     exports: &Exports,
-    head: HeadOfLog,
+    log: OfLog,
     production_anchors: bool,
 ) -> Router {
     let info = RoleInfo { production_anchors, ..info(process, grpc, http) };
@@ -36,29 +38,36 @@ pub(crate) fn router(
     service::grpc::server()
         .max_concurrent_streams(STREAMS)
         .add_service(process.health.service())
-        .add_service(InfoServer::new(info).max_decoding_message_size(EMPTY))
-        .add_service(LogServer::new(head).max_decoding_message_size(EMPTY))
+        .add_service(InfoServer::new(info).max_decoding_message_size(SHORT))
+        .add_service(LogServer::new(log).max_decoding_message_size(SHORT))
         .add_service(ExportService::<Logs>::new(exports))
         .add_service(ExportService::<Traces>::new(exports))
         .add_service(ExportService::<Metrics>::new(exports))
 }
 
-/// `Log.GetHead`.
-pub(crate) struct HeadOfLog {
+/// `Log.GetHead` and `Log.Watch`.
+pub(crate) struct OfLog {
     public_key: String,
     boot_id: String,
     newest: watch::Receiver<Option<spool::Head>>,
+    views: Views,
 }
 
-impl HeadOfLog {
-    pub(crate) fn new(signer: &Signer, newest: watch::Receiver<Option<spool::Head>>) -> Self {
+impl OfLog {
+    pub(crate) fn new(
+        signer: &Signer,
+        newest: watch::Receiver<Option<spool::Head>>,
+        views: Views,
+    ) -> Self {
         let public_key = to_b64u(signer.public_key());
-        Self { public_key, boot_id: signer.boot().to_owned(), newest }
+        Self { public_key, boot_id: signer.boot().to_owned(), newest, views }
     }
 }
 
 #[async_trait]
-impl Log for HeadOfLog {
+impl Log for OfLog {
+    type WatchStream = ReceiverStream<Result<Watched, Status>>;
+
     async fn get_head(&self, _: Request<GetHeadRequest>) -> Result<Response<Head>, Status> {
         let newest = *self.newest.borrow();
         Ok(Response::new(Head {
@@ -67,6 +76,13 @@ impl Log for HeadOfLog {
             seq: newest.map_or(0, |head| head.seq),
             digest: newest.map_or_else(Vec::new, |head| head.digest.to_vec()),
         }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.views.open(request.into_inner()).await.map(Response::new)
     }
 }
 

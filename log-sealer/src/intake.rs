@@ -4,10 +4,12 @@
 //! when its lines are in here, and not before; the queue is memory, and what waits in it is lost when the process
 //! dies without its last words, at most a segment's time of lines while the sink works. It is bounded in bytes and
 //! in what the lines hold; when it is full, the sender keeps its batch and is told to come back.
+//!
+//! An export that is answered OK is shown to whoever watches the log live ([`Live`]).
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -17,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::counts::{Counts, widest};
 use crate::error::Refused;
 use crate::lines::{self, Lines};
+use crate::live::{Live, Offer};
 
 /// The most bytes of lines that wait. The batch that is being sealed comes on top, with [`lines::MAX`] at most.
 const BYTES: usize = 32 << 20;
@@ -42,7 +45,7 @@ pub(crate) struct Limits {
 #[derive(Default)]
 pub(crate) struct Batch {
     /// Whole lines, in the order in which they came.
-    pub(crate) lines: Vec<Zeroizing<Vec<u8>>>,
+    pub(crate) lines: Vec<Arc<Zeroizing<Vec<u8>>>>,
     /// How much is in them.
     pub(crate) counts: Counts,
     /// The earliest and the latest time in them, in Unix seconds.
@@ -56,13 +59,22 @@ type Outcome = Result<(), Refused>;
 
 /// Those who wait to hear what becomes of their exports. Whoever is dropped untold hears that this role is stopping.
 #[derive(Default)]
-pub(crate) struct Senders(Vec<oneshot::Sender<Outcome>>);
+pub(crate) struct Senders(Vec<Sender>);
+
+/// One who waits, and whom the export is shown to if all is well.
+struct Sender {
+    outcome: oneshot::Sender<Outcome>,
+    offer: Option<Offer>,
+}
 
 impl Senders {
-    /// Tells them. Whoever went away does not hear it.
+    /// Tells them. Whoever went away does not hear it; what they sent is kept, and shown, all the same.
     pub(crate) fn tell(self, outcome: Outcome) {
         for sender in self.0 {
-            let _ = sender.send(outcome);
+            if let (Ok(()), Some(offer)) = (outcome, sender.offer) {
+                offer.make();
+            }
+            let _ = sender.outcome.send(outcome);
         }
     }
 }
@@ -90,6 +102,7 @@ impl Stored {
 pub(crate) struct Intake {
     /// Whether senders wait until their segment is stored.
     durable: bool,
+    live: Arc<Live>,
     queue: Mutex<Queue>,
     /// Something came in, or nothing will any more.
     changed: Notify,
@@ -99,7 +112,7 @@ pub(crate) struct Intake {
 struct Export {
     came: Instant,
     lines: Lines,
-    sender: Option<oneshot::Sender<Outcome>>,
+    sender: Option<Sender>,
 }
 
 #[derive(Default)]
@@ -135,16 +148,29 @@ impl Intake {
     ///
     /// [`Refused::Full`], [`Refused::Stopping`]: nothing of it was kept.
     pub(crate) fn push(&self, lines: Lines) -> Result<Stored, Refused> {
-        let empty = lines.counts.all() == 0;
-        let (sender, stored) = (self.durable && !empty).then(oneshot::channel).unzip();
-        if empty {
+        if lines.counts.all() == 0 {
             // it may hold what leaves in the clear, which is not taken at the end either
-            self.queue().open()?;
-        } else {
-            self.queue().push(lines, sender)?;
+            return self.queue().open().map(|()| Stored(None));
         }
+        // before it is in the queue: who begins to watch afterwards does not see it
+        let offer = self.live.offer(&lines);
+        if self.durable {
+            let (outcome, stored) = oneshot::channel();
+            self.queue().push(lines, Some(Sender { outcome, offer }))?;
+            self.changed.notify_waiters();
+            return Ok(Stored(Some(stored)));
+        }
+        self.queue().push(lines, None)?;
         self.changed.notify_waiters();
-        Ok(Stored(stored))
+        if let Some(offer) = offer {
+            offer.make();
+        }
+        Ok(Stored(None))
+    }
+
+    /// Whoever watches what is accepted here.
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 
     /// The next batch; `None` when the queue is closed and empty. One task calls this, and has dealt with a
@@ -182,8 +208,9 @@ impl Intake {
         self.changed.notify_waiters();
     }
 
-    /// Waits until nothing came for `quiet`, `at_most` in all.
+    /// Ends all who watch, and waits until nothing came for `quiet`, `at_most` in all: that they end is on record, too.
     pub(crate) async fn quiet(&self, quiet: Duration, at_most: Duration) {
+        self.live.end();
         let end = Instant::now() + at_most;
         while Instant::now() < end {
             let until = end.min(Instant::now() + quiet);
@@ -212,11 +239,7 @@ impl Queue {
         if self.closed { Err(Refused::Stopping) } else { Ok(()) }
     }
 
-    fn push(
-        &mut self,
-        lines: Lines,
-        sender: Option<oneshot::Sender<Outcome>>,
-    ) -> Result<(), Refused> {
+    fn push(&mut self, lines: Lines, sender: Option<Sender>) -> Result<(), Refused> {
         self.open()?;
         if self.held {
             return Err(Refused::Full);
@@ -272,7 +295,7 @@ mod tests {
 
     fn lines(length: usize, records: usize) -> Lines {
         let counts = Counts { records, ..Counts::default() };
-        Lines { text: Zeroizing::new(vec![b'x'; length]), counts, times: None }
+        Lines { text: Zeroizing::new(vec![b'x'; length]).into(), counts, times: None }
     }
 
     fn sizes(batch: Option<Batch>) -> Vec<usize> {
@@ -363,7 +386,7 @@ mod tests {
         let intake = Intake::default();
         let of = |records, spans, times| {
             let counts = Counts { records, spans, points: 0 };
-            Lines { text: Zeroizing::new(vec![b'x']), counts, times }
+            Lines { text: Zeroizing::new(vec![b'x']).into(), counts, times }
         };
         intake.push(of(1, 0, Some((20, 30)))).unwrap();
         intake.push(of(0, 5, Some((10, 21)))).unwrap();

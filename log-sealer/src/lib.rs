@@ -27,8 +27,8 @@
 //! sink fails the spool fills; when it is full senders are told to come back, or lose what they send
 //! (`LOG_SPOOL_FULL`).
 //!
-//! No byte of a log record or a span goes anywhere but into the sealed segment. Of metrics, numbers may leave in
-//! the clear, where the configuration says so (`metrics/`). This role must not know what a record means, who
+//! No byte of a log record or a span goes anywhere but into the sealed segment, and to whoever watches it live where the
+//! configuration says so (`live/`). Of metrics, numbers may leave in the clear, where it says so (`metrics/`). This role must not know what a record means, who
 //! wrote it, or how a reader decides whom to trust.
 
 mod buffer;
@@ -41,6 +41,7 @@ mod evidence;
 mod grpc;
 mod intake;
 mod lines;
+mod live;
 mod metrics;
 mod otlp;
 mod outage;
@@ -71,8 +72,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::counts::Counts;
 use crate::delivery::Delivery;
 use crate::evidence::EvidenceSource;
-use crate::grpc::HeadOfLog;
+use crate::grpc::OfLog;
 use crate::intake::Intake;
+use crate::live::views::Views;
 use crate::metrics::forward::Forwards;
 use crate::otlp::Exports;
 use crate::outage::Announced;
@@ -144,12 +146,12 @@ impl Role for LogSealer {
         let intake = Arc::new(Intake::new(spool.is_durable()));
         let status = status(&process, &spool, config.sinks.len());
 
-        let head = HeadOfLog::new(&signer, spool.head());
-        let roots = &config.outside.roots;
-        let forwards = Forwards::start(config.metrics, roots);
+        let views = Views::new(config.live, &intake, &process.identity);
+        let log = OfLog::new(&signer, spool.head(), views);
+        let forwards = Forwards::start(config.metrics, &config.outside.roots);
         let exports = Exports::new(intake.clone(), forwards.all());
-        let production = roots.are_public();
-        let router = grpc::router(&process, &listener, &http_listener, &exports, head, production);
+        let production = config.outside.roots.are_public();
+        let router = grpc::router(&process, &listener, &http_listener, &exports, log, production);
         let closing = Shutdown::default();
         let (close, taking) = (closing.clone(), exports.clone());
         let mut server = tokio::spawn(async move {

@@ -6,6 +6,7 @@
 //! it, and both are wiped.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
@@ -34,8 +35,8 @@ const NANOSECONDS: u64 = 1_000_000_000;
 
 /// What one message became. Wiped when dropped; without `Debug`.
 pub(crate) struct Lines {
-    /// Whole lines, each ended by `\n`.
-    pub(crate) text: Zeroizing<Vec<u8>>,
+    /// Whole lines, each ended by `\n`. Shared with whoever watches them, if anybody does.
+    pub(crate) text: Arc<Zeroizing<Vec<u8>>>,
     /// How much is in them.
     pub(crate) counts: Counts,
     /// The earliest and the latest time in them, in Unix seconds: when log records happened, or were observed,
@@ -65,7 +66,7 @@ pub(crate) fn encode(
         }
     }
     let Encoder { out, counts, times, clear: _ } = encoder;
-    Ok(Lines { text: out.finish(), counts, times })
+    Ok(Lines { text: Arc::new(out.finish()), counts, times })
 }
 
 /// The depth in a message of this kind that is in something of that depth.

@@ -192,7 +192,7 @@ pub(crate) async fn try_out(recipients: &Arc<Recipients>) -> Result<(), BatchErr
     seal(segment::seal, Batch::default(), recipients).await.map(drop)
 }
 
-/// Seals where blocking is allowed; the batch is wiped before this returns.
+/// Seals where blocking is allowed; the batch is wiped before this returns, but for what somebody watches.
 async fn seal(
     seal: Seal,
     batch: Batch,
@@ -264,7 +264,7 @@ mod tests {
     }
 
     fn push(intake: &Intake, text: &[u8], records: usize) {
-        let text = Zeroizing::new(text.to_vec());
+        let text = Zeroizing::new(text.to_vec()).into();
         let counts = Counts { records, ..Counts::default() };
         intake.push(Lines { text, counts, times: None }).unwrap();
     }

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn batch(text: &[u8]) -> Batch {
-        let lines = text.chunks(1000).map(|chunk| Zeroizing::new(chunk.to_vec())).collect();
+        let lines = text.chunks(1000).map(|chunk| Zeroizing::new(chunk.to_vec()).into()).collect();
         Batch { lines, ..Batch::default() }
     }
 

@@ -29,6 +29,7 @@ mod keys;
 mod ledger;
 mod life;
 mod limits;
+mod live_log;
 mod manifest;
 mod metrics;
 mod money;
@@ -37,6 +38,7 @@ mod openai;
 mod owner;
 mod page;
 mod prices;
+mod printable;
 mod proof;
 mod publication;
 mod route;
@@ -69,6 +71,7 @@ use crate::forward::Upstream;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
+use crate::live_log::LiveLog;
 use crate::manifest::Author;
 use crate::metrics::Metrics;
 use crate::owner::Owner;
@@ -200,6 +203,7 @@ async fn clients_until_stop(
         ledger: ledger.clone(),
         settings: settings.clone(),
         publication: attestation.as_ref().map(|(publication, _)| publication.clone()),
+        live: config.log.clone().map(|at| admin::Live::new(LiveLog::new(at), shutdown.clone())),
         hostname,
     };
     let admin = Admin::new(parts, &secrets);

@@ -84,6 +84,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "keys for attested clients are in a keys file, which the template does not use",
     ),
     ("LOG_HEARTBEAT_SECONDS", "the default is right"),
+    ("LOG_LIVE", "the log is for its readers only; whoever wants the live view adds the literal"),
     ("LOG_RECIPIENTS_FILE", "the readers are those of LOG_RECIPIENTS"),
     ("LOG_RECIPIENTS_SIGNER", "as LOG_RECIPIENTS_FILE"),
     ("LOG_RECIPIENTS_GROUP", "as LOG_RECIPIENTS_FILE"),

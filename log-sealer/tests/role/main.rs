@@ -8,6 +8,8 @@ mod common;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod outward;

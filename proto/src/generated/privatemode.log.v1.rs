@@ -18,6 +18,68 @@ pub struct Head {
     #[prost(bytes = "vec", tag = "4")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct WatchRequest {
+    /// Who watches, for the record of the opening that goes into the sealed log: 1 to 200 bytes.
+    #[prost(string, tag = "1")]
+    pub who: ::prost::alloc::string::String,
+    /// Only records of this service (service.name); empty: of all.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// Only records that are at least so severe (OpenTelemetry's SeverityNumber, 1 to 24); 0: all.
+    #[prost(uint32, tag = "3")]
+    pub least_severity: u32,
+}
+/// Some records, in the order in which they were accepted.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Watched {
+    #[prost(message, repeated, tag = "1")]
+    pub records: ::prost::alloc::vec::Vec<WatchedRecord>,
+    /// Records that came in before these and are not shown: the watcher was too slow for them. The filter did not see them.
+    #[prost(uint64, tag = "2")]
+    pub missed: u64,
+}
+/// A log record. What is longer than is shown is cut.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct WatchedRecord {
+    /// Nanoseconds since 1970; 0: unknown.
+    #[prost(uint64, tag = "1")]
+    pub time_unix_nano: u64,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// OpenTelemetry's SeverityNumber; 0: unknown.
+    #[prost(uint32, tag = "3")]
+    pub severity_number: u32,
+    /// The source's own word for it.
+    #[prost(string, tag = "4")]
+    pub severity_text: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub event_name: ::prost::alloc::string::String,
+    /// A text as it is, anything else as JSON.
+    #[prost(string, tag = "6")]
+    pub body: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "7")]
+    pub attributes: ::prost::alloc::vec::Vec<WatchedAttribute>,
+    #[prost(string, tag = "8")]
+    pub trace_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub span_id: ::prost::alloc::string::String,
+    /// Something of it was cut or left out.
+    #[prost(bool, tag = "10")]
+    pub cut: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct WatchedAttribute {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// A text as it is, anything else as JSON.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod log_client {
     #![allow(
@@ -130,6 +192,32 @@ pub mod log_client {
                 .insert(GrpcMethod::new("privatemode.log.v1.Log", "GetHead"));
             self.inner.unary(req, path, codec).await
         }
+        /// Log records in the clear, as they are accepted: those that come in from now on, never older ones. FAILED_PRECONDITION
+        /// where LOG_LIVE is off, RESOURCE_EXHAUSTED when too many watch, UNAVAILABLE when the opening cannot be put on record.
+        pub async fn watch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Watched>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/privatemode.log.v1.Log/Watch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("privatemode.log.v1.Log", "Watch"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -149,6 +237,18 @@ pub mod log_server {
             &self,
             request: tonic::Request<super::GetHeadRequest>,
         ) -> std::result::Result<tonic::Response<super::Head>, tonic::Status>;
+        /// Server streaming response type for the Watch method.
+        type WatchStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Watched, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Log records in the clear, as they are accepted: those that come in from now on, never older ones. FAILED_PRECONDITION
+        /// where LOG_LIVE is off, RESOURCE_EXHAUSTED when too many watch, UNAVAILABLE when the opening cannot be put on record.
+        async fn watch(
+            &self,
+            request: tonic::Request<super::WatchRequest>,
+        ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct LogServer<T> {
@@ -265,6 +365,52 @@ pub mod log_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/privatemode.log.v1.Log/Watch" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchSvc<T: Log>(pub Arc<T>);
+                    impl<
+                        T: Log,
+                    > tonic::server::ServerStreamingService<super::WatchRequest>
+                    for WatchSvc<T> {
+                        type Response = super::Watched;
+                        type ResponseStream = T::WatchStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Log>::watch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -16,7 +16,7 @@ use super::session::Open;
 use super::usage_page::Asked;
 use super::values;
 use super::view::Status;
-use super::{Admin, aside, export, form, login, respond};
+use super::{Admin, aside, export, form, live, login, respond};
 use crate::body::Body;
 use crate::keys::{ApiKey, Change, Listed, Made};
 use crate::ledger::Ledger;
@@ -56,13 +56,13 @@ pub(super) async fn answer(admin: &Admin, asking: &Asking<'_>, body: Upload) -> 
             let entries: Vec<_> = admin.audit.newest().iter().map(entry).collect();
             Ok(respond::json(StatusCode::OK, &json!({"entries": entries})))
         }
+        ["logs"] if *method == Method::GET => live::json_lines(admin, asking, &session).await,
         ["attestation"] if *method == Method::GET => {
             let document = json!({"attestation": login::evidence(admin)});
             Ok(respond::json(StatusCode::OK, &document))
         }
-        ["session" | "keys" | "usage" | "audit" | "attestation"] | ["keys", _, "rotate"] => {
-            Err(AdminError::Method)
-        }
+        ["session" | "keys" | "usage" | "audit" | "attestation" | "logs"]
+        | ["keys", _, "rotate"] => Err(AdminError::Method),
         _ => Err(AdminError::NotFound),
     }
 }

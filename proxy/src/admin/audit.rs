@@ -29,6 +29,8 @@ pub(super) enum Action {
     KeyDeleted,
     SettingsChanged,
     UsageExported,
+    LiveViewOpened,
+    LiveViewEnded,
 }
 
 impl Action {
@@ -47,6 +49,8 @@ impl Action {
             Self::KeyDeleted => "key.delete",
             Self::SettingsChanged => "settings.change",
             Self::UsageExported => "usage.export",
+            Self::LiveViewOpened => "logs.watch",
+            Self::LiveViewEnded => "logs.watch_end",
         }
     }
 
@@ -65,6 +69,8 @@ impl Action {
             Self::KeyDeleted => "Key deleted",
             Self::SettingsChanged => "Rate limits changed",
             Self::UsageExported => "Usage downloaded",
+            Self::LiveViewOpened => "Live log opened",
+            Self::LiveViewEnded => "Live log ended",
         }
     }
 
@@ -84,7 +90,7 @@ pub(super) struct Entry {
     pub(super) address: IpAddr,
     /// The key that it was done to; empty for none.
     pub(super) key_id: String,
-    /// What was changed: names of fields, never values.
+    /// What was changed or asked for: names of fields, and values of ours; never what somebody typed.
     pub(super) fields: String,
 }
 

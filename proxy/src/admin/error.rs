@@ -66,6 +66,23 @@ pub(crate) enum AdminError {
         "The usage cannot be read at the moment; nothing of it is lost. Try again; the log says why"
     )]
     NoUsage,
+    /// There is no log to watch.
+    #[error(
+        "There is no sealed log here: LOG_SEALER is off, so nothing that is logged goes anywhere"
+    )]
+    NoLogSealer,
+    /// It is not allowed.
+    #[error(
+        "The live log is off: set LOG_LIVE=admin for log-sealer, a measured variable, and start the group anew. Until then only \
+         the readers of the sealed log can read it, with pmc logs"
+    )]
+    LiveViewOff,
+    /// As many watch as may.
+    #[error("As many people watch the log as may: end one of those views first")]
+    TooManyViews,
+    /// It does not answer. Why is in the log.
+    #[error("log-sealer shows nothing at the moment: see that it runs, and try again")]
+    NoLiveView,
     /// What is kept could not be changed. Why is in the log.
     #[error("The change could not be saved; nothing was changed. The log says why")]
     NotSaved,
@@ -79,15 +96,19 @@ impl AdminError {
     /// Which status it gives.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Disabled | Self::Token | Self::OtherSite => StatusCode::FORBIDDEN,
+            Self::Disabled | Self::Token | Self::OtherSite | Self::LiveViewOff => {
+                StatusCode::FORBIDDEN
+            }
             Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Password | Self::NoSession => StatusCode::UNAUTHORIZED,
-            Self::NotFound | Self::UnknownKey => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::UnknownKey | Self::NoLogSealer => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Malformed(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::NotEditable | Self::TooManyKeys => StatusCode::CONFLICT,
-            Self::NoUsage => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoUsage | Self::TooManyViews | Self::NoLiveView => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::NotSaved => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -109,6 +130,10 @@ impl AdminError {
             Self::UnknownKey => "key_not_found",
             Self::NotEditable => "key_not_editable",
             Self::TooManyKeys => "too_many_keys",
+            Self::NoLogSealer => "no_log_sealer",
+            Self::LiveViewOff => "live_view_off",
+            Self::TooManyViews => return ("server_error", "too_many_views"),
+            Self::NoLiveView => return ("server_error", "live_view_unavailable"),
             Self::NoUsage => return ("server_error", "usage_unavailable"),
             Self::NotSaved => return ("server_error", "not_saved"),
         };

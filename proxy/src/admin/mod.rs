@@ -22,6 +22,7 @@ mod field;
 mod form;
 mod key_page;
 mod keys_page;
+mod live;
 mod login;
 mod notice;
 mod password;
@@ -61,6 +62,7 @@ use crate::upload::Upload;
 
 pub(crate) use self::asking::COOKIE_NAME;
 pub(crate) use self::error::AdminError;
+pub(crate) use self::live::Live;
 
 /// A page: a method, a path, what it is.
 struct Row {
@@ -84,11 +86,12 @@ enum Page {
     UsageCsv,
     UsageJson,
     Attestation,
+    Logs,
     Audit,
     About,
 }
 
-const PAGES: [Row; 16] = [
+const PAGES: [Row; 17] = [
     Row { method: Method::GET, path: "/admin", page: Page::Keys },
     Row { method: Method::GET, path: "/admin/login", page: Page::Login },
     Row { method: Method::POST, path: "/admin/login", page: Page::TryLogin },
@@ -102,6 +105,7 @@ const PAGES: [Row; 16] = [
     Row { method: Method::GET, path: "/admin/settings", page: Page::Settings },
     Row { method: Method::POST, path: "/admin/settings/rate-limits", page: Page::ChangeRateLimits },
     Row { method: Method::GET, path: "/admin/attestation", page: Page::Attestation },
+    Row { method: Method::GET, path: "/admin/logs", page: Page::Logs },
     Row { method: Method::GET, path: "/admin/audit", page: Page::Audit },
     Row { method: Method::GET, path: "/admin/about", page: Page::About },
     Row {
@@ -120,6 +124,8 @@ pub(crate) struct Parts {
     pub(crate) ledger: Arc<Ledger>,
     /// The group's evidence; `None` with `TLS_MODE=off`.
     pub(crate) publication: Option<Publication>,
+    /// What comes into the sealed log; `None` without `log-sealer`.
+    pub(crate) live: Option<Live>,
     /// The rate limits of all.
     pub(crate) settings: Arc<Settings>,
     /// Where clients reach the server: host, and port if it is not 443.
@@ -132,11 +138,11 @@ pub(crate) struct Admin {
     /// `None`: nobody can log in.
     password: RwLock<Option<Password>>,
     has_upstream_key: AtomicBool,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     tokens: Tokens,
     attempts: Attempts,
     reveals: Reveals,
-    audit: Audit,
+    audit: Arc<Audit>,
 }
 
 impl Admin {
@@ -146,11 +152,11 @@ impl Admin {
             parts,
             password: RwLock::default(),
             has_upstream_key: AtomicBool::default(),
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
             tokens: Tokens::new(Instant::now()),
             attempts: Attempts::default(),
             reveals: Reveals::default(),
-            audit: Audit::default(),
+            audit: Arc::default(),
         };
         admin.renew(secrets);
         admin
@@ -238,6 +244,7 @@ impl Admin {
             (Some(Page::UsageJson), _) => export::json(self, asking, &session).await,
             (Some(Page::Settings), _) => Ok(settings_page::page(self, asking, &session)),
             (Some(Page::Attestation), _) => Ok(attestation::page(self, asking, &session)),
+            (Some(Page::Logs), _) => live::page(self, asking, &session).await,
             (Some(Page::Audit), _) => Ok(audit_page::page(self, asking, &session)),
             (Some(Page::About), _) => Ok(about::page(self, asking, &session)),
             (_, Some((id, ""))) => key_page::page(self, asking, &session, &id).await,
@@ -309,6 +316,7 @@ impl Admin {
             panic!("secrets are read from an empty environment");
         };
         let hostname = "localhost".to_owned();
-        Self::new(Parts { keys, ledger, publication: None, settings, hostname }, &secrets)
+        let parts = Parts { keys, ledger, publication: None, live: None, settings, hostname };
+        Self::new(parts, &secrets)
     }
 }

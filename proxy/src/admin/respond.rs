@@ -15,7 +15,12 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:
 /// A page.
 pub(super) fn page(status: StatusCode, template: &impl Template) -> Response<Body> {
     let text = template.render().expect("writing to a String cannot fail");
-    let mut response = Response::new(full(text.into()));
+    page_of(status, full(text.into()))
+}
+
+/// A page that comes by and by.
+pub(super) fn page_of(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.extensions_mut().insert(ContentSecurityPolicy(HeaderValue::from_static(POLICY)));
     kind(&mut response, "text/html; charset=utf-8");
@@ -41,6 +46,13 @@ pub(super) fn written_json(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(full(text.into()));
     *response.status_mut() = status;
     kind(&mut response, "application/json");
+    unstored(response)
+}
+
+/// An answer to a program, of a JSON document a line, that comes by and by.
+pub(super) fn json_lines(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    kind(&mut response, "application/x-ndjson");
     unstored(response)
 }
 

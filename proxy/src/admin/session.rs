@@ -98,6 +98,12 @@ impl Sessions {
         holds.then(|| session.open.clone())
     }
 
+    /// Whether it goes on.
+    pub(super) fn is_open(&self, id: SessionId, now: Instant) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&id).is_some_and(|session| session.lasts(now))
+    }
+
     /// Ends one.
     pub(super) fn end(&self, id: SessionId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -144,9 +150,10 @@ mod tests {
         assert!(sessions.find("", HERE, begin).is_none());
         assert!(sessions.find(&token, HERE, begin + LIFETIME - Duration::from_secs(1)).is_some());
         assert!(sessions.find(&token, HERE, begin + LIFETIME).is_none());
+        assert!(sessions.is_open(open.id, begin) && !sessions.is_open(open.id, begin + LIFETIME));
         sessions.end(open.id);
         sessions.end(open.id);
-        assert!(sessions.find(&token, HERE, begin).is_none());
+        assert!(sessions.find(&token, HERE, begin).is_none() && !sessions.is_open(open.id, begin));
         let (token, _) = sessions.begin(HERE, None, begin);
         sessions.end_all();
         assert!(sessions.find(&token, HERE, begin).is_none());

@@ -43,6 +43,11 @@ impl<'a> Shell<'a> {
         self.admin.tokens.give(self.whom, self.asking.now)
     }
 
+    /// Whether there is a log to watch.
+    pub(super) fn has_logs(&self) -> bool {
+        self.admin.parts.live.is_some()
+    }
+
     /// For the menu.
     pub(super) fn is(&self, page: &str) -> bool {
         self.active == page

@@ -12,11 +12,11 @@ use service::clock::unix_now;
 use service::plain_file;
 
 use super::CliError;
-use super::printable::{printable, printable_json};
 use crate::config::Config;
 use crate::keys::{ApiKey, Change, Made, New, Rotation};
 use crate::ledger::{date_of, day_of};
 use crate::money::Money;
+use crate::printable::{printable, printable_json};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -4,7 +4,6 @@
 //! Must not know how a key is changed or usage is kept: it asks the parts that do, and prints.
 
 mod keys;
-mod printable;
 mod state;
 mod usage;
 

@@ -3,5 +3,6 @@
 mod api;
 mod keys;
 mod login;
+mod logs;
 mod other;
 mod person;

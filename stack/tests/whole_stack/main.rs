@@ -18,6 +18,7 @@ mod end_to_end;
 mod examples;
 mod flood;
 mod guide;
+mod live_log;
 mod mutual;
 mod owner;
 mod proved;

@@ -2,6 +2,7 @@
 
 mod client;
 mod process;
+pub(crate) mod sealer;
 mod upstream;
 
 use std::path::PathBuf;

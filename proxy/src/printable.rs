@@ -1,5 +1,5 @@
-//! Text for a terminal. What stands in a keys file was written by whoever can write that: a terminal must show it, and not
-//! do what it says.
+//! Text for people's eyes. What stands in a keys file or a log record was written by whoever can write that: a terminal or a page
+//! must show it, and not do what it says.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ fn is_obeyed(character: char) -> bool {
 }
 
 /// The same text, with these written as `\u{1b}`.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let escaped = |character: char| -> String {
         if is_obeyed(character) { character.escape_unicode().collect() } else { character.into() }
     };
@@ -21,7 +21,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// A JSON document that means the same, with these as its own escapes (RFC 8259, 7). Ends of lines between values stay.
-pub(super) fn printable_json(document: &str) -> String {
+pub(crate) fn printable_json(document: &str) -> String {
     let mut out = String::with_capacity(document.len());
     for character in document.chars() {
         if character != '\n' && is_obeyed(character) {
