@@ -18,6 +18,7 @@ mod clock;
 mod comparison;
 pub mod connection;
 pub mod forwarder;
+mod gathered;
 pub mod identity;
 pub mod logs;
 pub mod mutual;
