@@ -14,6 +14,7 @@ use attestation::wire::{VerifyAnswer, VerifyRequest};
 use attestation::{Anchors, Policy, Trust};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
+use http::uri::{Parts, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -25,7 +26,9 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::gathered::Gathered;
 use crate::identity::{Change, Identity, Remembered};
+use crate::mutual::{Channel, OwnProof, ProveSelf, ProveSelfError, nonce_in};
 use crate::target::Target;
 use crate::tasks::Tasks;
 use crate::{clock, tls};
@@ -69,6 +72,9 @@ pub enum ConnectError {
     /// Its proof is good, but it is not what it was when it was first proved.
     #[error("{0} is not what it was: {1}")]
     Changed(Target, Changes),
+    /// Its proof is good, but it does not take this program for the attested client that it is to be.
+    #[error("{0} does not take this program for an attested client")]
+    NotAccepted(Target, #[source] Box<ProveSelfError>),
     /// It took too long.
     #[error("{0} did not prove itself in time")]
     TimedOut(Target),
@@ -125,6 +131,7 @@ pub struct Connector {
     tls: Arc<ClientConfig>,
     max_age: Duration,
     remembered: Option<Arc<Remembered>>,
+    own: Option<OwnProof>,
 }
 
 impl Connector {
@@ -138,6 +145,7 @@ impl Connector {
             tls: Arc::new(tls::client_config()),
             max_age: MAX_AGE,
             remembered: None,
+            own: None,
         }
     }
 
@@ -146,6 +154,19 @@ impl Connector {
     #[must_use]
     pub fn with_max_age(mut self, max_age: Duration) -> Self {
         self.max_age = max_age.min(MAX_AGE);
+        self
+    }
+
+    /// Proves this program, too, for the API keys with these ids: on each connection, each time that the server has proved
+    /// itself, and before anything else is sent on it. There may be [`MOST_KEYS`](crate::mutual::MOST_KEYS). A
+    /// connection on which the server does not accept this program is none: [`ConnectError::NotAccepted`].
+    #[must_use]
+    pub fn proving_self(
+        mut self,
+        prover: impl ProveSelf + Send + Sync + 'static,
+        key_ids: &[String],
+    ) -> Self {
+        self.own = Some(OwnProof::new(prover, key_ids));
         self
     }
 
@@ -185,6 +206,11 @@ impl Connector {
         unproven.prove(self, |_| true).await
     }
 
+    /// The same on a connection on which nothing will be asked for: this program is not proved on it.
+    pub(crate) async fn verify(&self) -> Result<AttestedConnection, ConnectError> {
+        Self { own: None, ..self.clone() }.connect().await
+    }
+
     /// The same, but hands out the recorded proof even if it is refused, for looking at it.
     ///
     /// # Errors
@@ -192,7 +218,7 @@ impl Connector {
     /// [`ConnectError`], if there is no proof to look at.
     pub async fn record(&self) -> Result<Bundle, ConnectError> {
         let unproven = self.unproven().await?;
-        within(&self.target, unproven.take_proof(&self.target)).await
+        within(&self.target, unproven.take_proof(&self.target, false)).await
     }
 
     async fn unproven(&self) -> Result<Unproven, ConnectError> {
@@ -206,7 +232,7 @@ impl Connector {
             .map_err(|error| ConnectError::Unreachable(target.clone(), error))?;
         let _ = stream.set_nodelay(true);
         let stream = TlsConnector::from(self.tls.clone())
-            .connect(target.name.clone(), stream)
+            .connect(target.name.clone(), Gathered::new(stream))
             .await
             .map_err(|error| ConnectError::Tls(target.clone(), error))?;
         let session = stream.get_ref().1;
@@ -301,14 +327,17 @@ impl Unproven {
         self.tasks.cut();
     }
 
-    /// Asks for a proof and judges it. What follows from a failure is for the caller.
+    /// Asks for a proof and judges it; then proves this program, where that is wanted. What follows from a failure is for
+    /// the caller.
     pub(crate) async fn judged(&self, connector: &Connector) -> Result<Proof, ConnectError> {
-        let Connector { target, anchors, policy, .. } = connector;
-        // The proof is as old as the question, not as the answer.
+        let Connector { target, own, .. } = connector;
+        // The proof is as old as the question, not as the answer. The server counts this program's from its answer on, so
+        // that one does not end before.
         let since = clock::since_boot();
-        let bundle = within(target, self.take_proof(target)).await?;
-        let proof = judge(&bundle.answer, &bundle.observed(), anchors, policy, bundle.time)
-            .map_err(|error| ConnectError::Refused(target.clone(), Box::new(error)))?;
+        let bundle = within(target, self.take_proof(target, own.is_some())).await?;
+        let (bundle, proof) = judged_aside(bundle, connector).await?;
+        let proof =
+            proof.map_err(|error| ConnectError::Refused(target.clone(), Box::new(error)))?;
         let identity = Arc::new(Identity::of(&proof, &bundle.answer));
         if let Some(remembered) = &connector.remembered {
             let changes = remembered.changes(&identity);
@@ -316,20 +345,27 @@ impl Unproven {
                 return Err(ConnectError::Changed(target.clone(), Changes(changes)));
             }
         }
+        if let Some(own) = own {
+            let (sender, certificate) = (AttestedSender(self.sender.clone()), &self.certificate);
+            let channel = Channel { sender, target, exporter: self.exporter, certificate };
+            let accepted = own.give(&channel, nonce_in(&bundle.answer)).await;
+            accepted.map_err(|why| ConnectError::NotAccepted(target.clone(), Box::new(why)))?;
+        }
         Ok(Proof { proven: Arc::new(proof), identity, since })
     }
 
-    async fn take_proof(&self, target: &Target) -> Result<Bundle, ConnectError> {
+    /// `client`: with a nonce for a proof of this program.
+    async fn take_proof(&self, target: &Target, client: bool) -> Result<Bundle, ConnectError> {
         let no_proof = |what: String| ConnectError::NoProof { target: target.clone(), what };
         let mut nonce = [0; 32];
         aws_lc_rs::rand::fill(&mut nonce)
             .map_err(|_| no_proof("this machine has no random numbers for a nonce".to_owned()))?;
-        let request = VerifyRequest { nonce, token: false, client: false };
+        let request = VerifyRequest { nonce, token: false, client };
         let body = serde_json::to_vec(&request).expect("text always serialises");
         let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
         let request = Request::builder()
             .method(Method::POST)
-            .uri(uri(target, "/attestation/verify"))
+            .uri(uri(target, Some(PathAndQuery::from_static("/attestation/verify"))))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(body)
             .map_err(|error| no_proof(error.to_string()))?;
@@ -360,15 +396,34 @@ impl Unproven {
     }
 }
 
+/// Judges a proof beside the threads that requests run on: it takes milliseconds, in which no stream should stand still.
+async fn judged_aside(
+    bundle: Bundle,
+    connector: &Connector,
+) -> Result<(Bundle, Result<ProvenConnection, ConnectionError>), ConnectError> {
+    let (anchors, policy) = (connector.anchors.clone(), connector.policy.clone());
+    let judging = tokio::task::spawn_blocking(move || {
+        let proof = judge(&bundle.answer, &bundle.observed(), &anchors, &policy, bundle.time);
+        (bundle, proof)
+    });
+    judging.await.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // The runtime ends.
+        Err(_) => ConnectError::TimedOut(connector.target.clone()),
+    })
+}
+
 #[expect(clippy::disallowed_methods, reason = "the body is limited")]
 pub(crate) async fn read(body: Incoming) -> Option<Bytes> {
     Some(Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes())
 }
 
-fn uri(target: &Target, path: &str) -> Uri {
-    format!("https://{}{path}", target.authority)
-        .parse()
-        .expect("an authority that was parsed, and a path of ours")
+fn uri(target: &Target, path: Option<PathAndQuery>) -> Uri {
+    let mut parts = Parts::default();
+    parts.scheme = Some(Scheme::HTTPS);
+    parts.authority = Some(target.authority.clone());
+    parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).expect("scheme, authority and path are all there is to a URI")
 }
 
 /// A proof that was judged and accepted.
@@ -419,7 +474,7 @@ impl AttestedConnection {
         self.is_open() && self.is_fresh()
     }
 
-    fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.age() < self.max_age
     }
 
@@ -512,14 +567,8 @@ impl AttestedSender {
         target: &Target,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let path = request.uri().path_and_query().map_or("/", |asked| asked.as_str()).to_owned();
-        let mut parts = Uri::default().into_parts();
-        parts.scheme = Some(http::uri::Scheme::HTTPS);
-        parts.authority = target.authority.parse().ok();
-        parts.path_and_query = path.parse().ok();
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
+        *request.uri_mut() =
+            uri(target, std::mem::take(request.uri_mut()).into_parts().path_and_query);
         request.headers_mut().remove(HOST);
         *request.version_mut() = http::Version::HTTP_2;
         self.0.try_send_request(request).await.map_err(|mut failed| {

@@ -19,6 +19,7 @@ mod comparison;
 pub mod connection;
 mod core_dumps;
 pub mod forwarder;
+mod gathered;
 pub mod identity;
 pub mod logs;
 pub mod mutual;

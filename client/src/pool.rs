@@ -159,7 +159,7 @@ impl Pool {
 
     /// Has the server prove itself on a connection of its own, beside those that requests use.
     pub(crate) async fn verify_again(&self) -> Result<Arc<ProvenConnection>, Arc<ConnectError>> {
-        let outcome = self.connector.connect().await;
+        let outcome = self.connector.verify().await;
         let outcome = outcome.map(|made| made.proof().clone()).map_err(Arc::new);
         self.note(&mut self.state(), &outcome);
         outcome

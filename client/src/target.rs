@@ -6,13 +6,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
+use http::uri::Authority;
 use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
 /// A server to reach: `https://host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    pub(crate) authority: String,
+    pub(crate) authority: Authority,
     pub(crate) name: ServerName<'static>,
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -44,6 +45,7 @@ impl FromStr for Target {
         let port = url.port_or_known_default().ok_or(NotATarget)?;
         let authority =
             url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
+        let authority = authority.parse().map_err(|_| NotATarget)?;
         Ok(Self { authority, name, host: dialled, port })
     }
 }

@@ -126,7 +126,8 @@ impl From<Failed> for PyErr {
 fn kind_of(error: &ConnectError) -> Kind {
     match error {
         ConnectError::Refused(..) | ConnectError::Changed(..) => Kind::Refused,
-        ConnectError::NoProof { .. } => Kind::Unproven,
+        // The package proves no program.
+        ConnectError::NoProof { .. } | ConnectError::NotAccepted(..) => Kind::Unproven,
         // A connection that was cut is the network's; another version or a bad signature is the server's.
         ConnectError::Tls(_, cause) if cause.kind() == ErrorKind::InvalidData => Kind::Unproven,
         ConnectError::Tls(..) | ConnectError::Unreachable(..) | ConnectError::Http(..) => {

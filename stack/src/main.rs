@@ -83,6 +83,9 @@ enum Bench {
         /// Only see that it runs; the figures mean nothing.
         #[arg(long)]
         smoke: bool,
+        /// Only this part. May be given several times.
+        #[arg(long, value_name = "PART")]
+        only: Vec<tls::Part>,
     },
     /// The proxy beside nginx and the model server itself.
     Proxy {
@@ -123,8 +126,8 @@ enum Soak {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Command::Bench { what: Bench::Tls { smoke } }) => {
-            ending(bench_tls(&arguments.folder, smoke))
+        Some(Command::Bench { what: Bench::Tls { smoke, only } }) => {
+            ending(bench_tls(&arguments.folder, smoke, &only))
         }
         Some(Command::Bench { what: Bench::Proxy { smoke, rows } }) => {
             ending(bench_proxy(&arguments.folder, smoke, rows))
@@ -201,10 +204,11 @@ fn soak_skr(folder: &Path, plan: soak::Plan) -> Result<(), BoxError> {
     Err(format!("this has grown: {}", grown.join("; ")).into())
 }
 
-fn bench_tls(folder: &Path, smoke: bool) -> Result<(), BoxError> {
+fn bench_tls(folder: &Path, smoke: bool, only: &[tls::Part]) -> Result<(), BoxError> {
     warn_of_debug(smoke);
     let effort = if smoke { tls::Effort::SMOKE } else { tls::Effort::FULL };
-    runtime()?.block_on(tls::run(for_bench(folder)?, effort, say))?;
+    let parts = if only.is_empty() { &tls::Part::ALL } else { only };
+    runtime()?.block_on(tls::run(for_bench(folder)?, effort, parts, say))?;
     Ok(())
 }
 

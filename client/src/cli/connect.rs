@@ -17,6 +17,7 @@ use crate::attested::AttestedClient;
 use crate::causes::{chain, printable};
 use crate::connection::{ConnectError, Connector};
 use crate::forwarder::{Forwarder, Port};
+use crate::mutual::{AttestSidecar, MOST_KEYS, SidecarAddress};
 use crate::target::Target;
 
 /// Options of `pmc connect`.
@@ -50,6 +51,14 @@ pub(super) struct Options {
     /// from then on. Better: `pmc policy init`, and compare host_data with what you deployed.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "host_data"])]
     pin_first: Option<PathBuf>,
+    /// Prove this program to the server, too, by evidence of the attest-sidecar at this address (127.0.0.1:PORT or
+    /// unix:/PATH): for API keys that are good only for attested clients. Requests for which it is not accepted are
+    /// not sent.
+    #[arg(long, value_name = "ADDRESS", requires = "prove_key_id")]
+    prove_with: Option<SidecarAddress>,
+    /// Id of an API key to prove it for. May be given several times.
+    #[arg(long, value_name = "ID", requires = "prove_with")]
+    prove_key_id: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -65,7 +74,15 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         Some(file) => pin::policy(file, &options.url, &anchors)?,
         None => options.expectations.policy(Expect::Value(Vec::new()))?,
     };
-    let connector = Connector::new(options.url.clone(), anchors, policy);
+    if options.prove_key_id.len() > MOST_KEYS {
+        let text = format!("--prove-key-id: a connection is proved for {MOST_KEYS} keys at most");
+        return Err(Failure::Unusable(text));
+    }
+    let mut connector = Connector::new(options.url.clone(), anchors, policy);
+    if let Some(address) = &options.prove_with {
+        let sidecar = AttestSidecar::at(address.clone());
+        connector = connector.proving_self(sidecar, &options.prove_key_id);
+    }
     runtime()?.block_on(serve(options, connector))
 }
 
@@ -83,10 +100,11 @@ async fn serve(options: &Options, connector: Connector) -> Result<(), Failure> {
     let forwarder = Forwarder::new(port, client.clone(), token);
     let address = forwarder.address().map_err(|error| Failure::unusable(&error))?;
     print(&format!(
-        "{} is verified\n{}{}anchors: {trust}\nbase URL for clients: http://{address}{segment}/v1\n",
+        "{} is verified\n{}{}{}anchors: {trust}\nbase URL for clients: http://{address}{segment}/v1\n",
         options.url,
         reservations(&client.proof()),
         not_watched(&client.untold()),
+        accepted_for(&options.prove_key_id),
     ));
     tokio::select! {
         () = forwarder.serve() => Ok(()),
@@ -118,6 +136,14 @@ fn not_watched(untold: &[String]) -> String {
         return String::new();
     }
     format!("not watched (the group does not say): {}\n", printable(&untold.join(", ")))
+}
+
+/// The keys that this program was proved for, one line.
+fn accepted_for(key_ids: &[String]) -> String {
+    if key_ids.is_empty() {
+        return String::new();
+    }
+    format!("this program is accepted for the keys: {}\n", printable(&key_ids.join(", ")))
 }
 
 /// Waits for another group. A server that cannot be reached, does not answer, or does not say for now what it said

@@ -76,12 +76,10 @@ pub(super) fn admit(request: &Parts, token: Option<&Token>) -> Result<Admitted, 
     if is_silent && !request.headers.get_all(SEC_FETCH_SITE).iter().all(is_nobodys_page) {
         return Err(Refusal::ForeignOrigin);
     }
-    let asked = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let Some(token) = token else {
-        let path = asked.parse().map_err(|_| Refusal::NoPath)?;
-        return Ok(Admitted { prefix: String::new(), path });
-    };
-    let rest = asked.strip_prefix('/').ok_or(Refusal::NoPath)?;
+    let asked = request.uri.path_and_query().cloned();
+    let asked = asked.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let Some(token) = token else { return Ok(Admitted { prefix: String::new(), path: asked }) };
+    let rest = asked.as_str().strip_prefix('/').ok_or(Refusal::NoPath)?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (said, path) = rest.split_at(end);
     if !token.is(said) {

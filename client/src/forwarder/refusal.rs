@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::attested::CallError;
 use crate::causes::chain;
 use crate::connection::{ConnectError, RequestBody};
+use crate::mutual::ProveSelfError;
 
 /// Why a request got no answer of the server.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +74,12 @@ impl Refusal {
 fn kind_of(error: &CallError) -> (StatusCode, &'static str, &'static str) {
     match error {
         CallError::Unproven(_) | CallError::NotRenewed(_) => {
-            let is_changed = matches!(error.unproven(), Some(ConnectError::Changed(..)));
-            let otherwise = if is_changed { "changed" } else { "unproven" };
-            let code = error.failed_check().unwrap_or(otherwise);
-            (StatusCode::BAD_GATEWAY, "attestation_failed", code)
+            let (status, otherwise) = match error.unproven() {
+                Some(ConnectError::Changed(..)) => (StatusCode::BAD_GATEWAY, "changed"),
+                Some(ConnectError::NotAccepted(_, why)) => not_accepted(why),
+                _ => (StatusCode::BAD_GATEWAY, "unproven"),
+            };
+            (status, "attestation_failed", error.failed_check().unwrap_or(otherwise))
         }
         CallError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "server_error", "busy"),
         CallError::OtherServer(_) | CallError::Malformed(_) => {
@@ -87,7 +90,51 @@ fn kind_of(error: &CallError) -> (StatusCode, &'static str, &'static str) {
     }
 }
 
+/// As the server says it of a request that comes without a proof. Only its refusal will not pass by itself.
+fn not_accepted(why: &ProveSelfError) -> (StatusCode, &'static str) {
+    match why {
+        ProveSelfError::Refused(_) => (StatusCode::FORBIDDEN, "client_refused"),
+        ProveSelfError::NoAnswer(_)
+        | ProveSelfError::NotAsked(_)
+        | ProveSelfError::NoEvidence(_)
+        | ProveSelfError::NotJudged(_)
+        | ProveSelfError::TimedOut => (StatusCode::BAD_GATEWAY, "client_unproven"),
+    }
+}
+
 fn sentence(text: &str) -> String {
     let mut rest = text.chars();
     rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn told(why: ProveSelfError) -> (StatusCode, &'static str, String) {
+        let target = "https://group.example".parse().unwrap();
+        let error = Arc::new(ConnectError::NotAccepted(target, Box::new(why)));
+        let refusal = Refusal::Unanswered(CallError::NotRenewed(error));
+        let (status, kind, code) = refusal.kind();
+        assert_eq!(kind, "attestation_failed");
+        (status, code, refusal.to_string())
+    }
+
+    #[test]
+    fn a_program_that_is_not_accepted_is_told_why() {
+        let (status, code, text) = told(ProveSelfError::Refused("P9: another policy".to_owned()));
+        assert_eq!((status, code), (StatusCode::FORBIDDEN, "client_refused"));
+        assert!(text.starts_with("Nothing was sent"), "{text}");
+        assert!(text.ends_with("P9: another policy"), "{text}");
+        for passes in [
+            ProveSelfError::NotAsked(String::new()),
+            ProveSelfError::NoEvidence("no device".into()),
+            ProveSelfError::TimedOut,
+        ] {
+            let (status, code, _) = told(passes);
+            assert_eq!((status, code), (StatusCode::BAD_GATEWAY, "client_unproven"));
+        }
+    }
 }

@@ -54,10 +54,28 @@ impl Effort {
     };
 }
 
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// How long requests take, attested and through the forwarder.
+    Times,
+    /// The forwarder's processor time for a request.
+    Processor,
+    /// Many proofs at once.
+    Proofs,
+    /// Rotations under load.
+    Rotation,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Times, Self::Processor, Self::Proofs, Self::Rotation];
+}
+
 /// How long the device takes for a report while many ask for one.
 const DEVICE: Duration = Duration::from_millis(20);
 
-/// Measures everything, each on a stack of its own. `say` gets one line a figure.
+/// Measures these parts, on stacks of their own. `say` gets one line a figure.
 ///
 /// # Errors
 ///
@@ -65,13 +83,20 @@ const DEVICE: Duration = Duration::from_millis(20);
 pub async fn run(
     options: Options,
     effort: Effort,
+    parts: &[Part],
     mut say: impl FnMut(&str),
 ) -> Result<(), BenchError> {
-    for line in Box::pin(costs(options.clone(), effort)).await? {
-        say(&line);
+    if parts.contains(&Part::Times) || parts.contains(&Part::Processor) {
+        for line in Box::pin(costs(options.clone(), effort, parts)).await? {
+            say(&line);
+        }
     }
-    say(&Box::pin(many_proofs(options.clone(), effort)).await?);
-    say(&Box::pin(rotation(options, effort)).await?);
+    if parts.contains(&Part::Proofs) {
+        say(&Box::pin(many_proofs(options.clone(), effort)).await?);
+    }
+    if parts.contains(&Part::Rotation) {
+        say(&Box::pin(rotation(options, effort)).await?);
+    }
     Ok(())
 }
 
@@ -91,7 +116,11 @@ async fn stopped<T>(stack: Stack, outcome: Result<T, BenchError>) -> Result<T, B
 }
 
 /// Times and processor time of requests, in front of a server that does nothing.
-async fn costs(mut options: Options, effort: Effort) -> Result<Vec<String>, BenchError> {
+async fn costs(
+    mut options: Options,
+    effort: Effort,
+    parts: &[Part],
+) -> Result<Vec<String>, BenchError> {
     let upstream = Upstream::start().await?;
     options.upstream = Some((upstream.url.clone(), "bench".to_owned()));
     let program = options.program.clone();
@@ -100,16 +129,21 @@ async fn costs(mut options: Options, effort: Effort) -> Result<Vec<String>, Benc
         let url = stack.group.url().await?;
         let (server, requests) = (server(&url)?, Requests::new(&stack.api_key)?);
         let connector = stack.connector().await?;
-        let mut lines = vec![
-            requests::first(&connector, server, &requests, effort).await?,
-            requests::later(&connector, server, &requests, effort).await?,
-        ];
+        let mut lines = Vec::new();
+        if parts.contains(&Part::Times) {
+            lines.push(requests::first(&connector, server, &requests, effort).await?);
+            lines.push(requests::later(&connector, server, &requests, effort).await?);
+        }
         let local = Forwarder::start(&program, &url, &stack.trusting()).await;
         let local = local.map_err(io("pmc connect does not run"))?;
-        lines.extend(forwarder::times(&local, server, &requests, effort).await?);
-        let certificate = stack.folder().join("server.pem");
-        let cpu = forwarder::processor_time(&local, server, &certificate, &requests, effort);
-        lines.extend(cpu.await?);
+        if parts.contains(&Part::Times) {
+            lines.extend(forwarder::times(&local, server, &requests, effort).await?);
+        }
+        if parts.contains(&Part::Processor) {
+            let certificate = stack.folder().join("server.pem");
+            let cpu = forwarder::processor_time(&local, server, &certificate, &requests, effort);
+            lines.extend(cpu.await?);
+        }
         Ok(lines)
     };
     let outcome = Box::pin(measured).await;

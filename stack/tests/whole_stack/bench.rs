@@ -10,7 +10,8 @@ async fn every_figure_of_tls_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let mut lines = Vec::new();
     let say = |line: &str| lines.push(line.to_owned());
-    let outcome = Box::pin(tls::run(options(folder.path()), tls::Effort::SMOKE, say)).await;
+    let (options, parts) = (options(folder.path()), &tls::Part::ALL);
+    let outcome = Box::pin(tls::run(options, tls::Effort::SMOKE, parts, say)).await;
     outcome.unwrap_or_else(|error| fail(&error));
     for figure in [
         "first request: ",

@@ -3,6 +3,9 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use attestation::crypto::sha256;
 use attestation::merkle::Inclusion;
@@ -12,7 +15,7 @@ use attestation::{Binding, Evidence};
 use bytes::Bytes;
 use client::connection::AttestedConnection;
 use client::mutual::{ProveSelf, ProveSelfError};
-use client::{Connector, Target};
+use client::{AttestedClient, ConnectError, Connector, Target};
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -23,7 +26,7 @@ use serde_json::{Value, json};
 use sim::world::{GroupConfig, WorldConfig};
 use stack::{Group, Places, RoleName};
 
-use crate::support::{PROGRAM, Running, fail, start_with};
+use crate::support::{Forwarder, PROGRAM, Running, fail, pmc, start_with, text};
 
 const KEY: &str = "pm_for_attested_clients_only";
 const KEY_ID: &str = "bank";
@@ -32,13 +35,16 @@ const KEY_ID: &str = "bank";
 struct Tee {
     attest: AttestClient<tonic::transport::Channel>,
     change: fn(&mut ClientChannel),
+    /// How often it was asked.
+    asked: Arc<AtomicUsize>,
 }
 
 impl Tee {
     fn of(group: &Group) -> Self {
         let socket = group.places().socket(RoleName::AttestSidecar);
         let address = format!("unix:{}", socket.display()).parse().unwrap();
-        Self { attest: AttestClient::new(service::grpc::channel(&address)), change: |_| {} }
+        let attest = AttestClient::new(service::grpc::channel(&address));
+        Self { attest, change: |_| {}, asked: Arc::default() }
     }
 
     fn asked_for(self, change: fn(&mut ClientChannel)) -> Self {
@@ -62,6 +68,7 @@ impl ProveSelf for Tee {
             key_id_sha256: key_id_sha256.to_vec(),
         };
         (self.change)(&mut channel);
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let request = EvidenceRequest { purpose: Some(Purpose::ClientChannel(channel)) };
         let reply = self.attest.clone().get_evidence(request).await?.into_inner();
         let (evidence, inclusion) = (reply.evidence.unwrap(), reply.inclusion.unwrap());
@@ -294,6 +301,12 @@ async fn a_compromised_client_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let client = group_at(running.stack.places_of(name, folder.path()).unwrap()).await;
         bench.refuses(&Tee::of(&client), &[check]).await;
+        // It does not even listen.
+        let mut connect = vec!["connect".to_owned(), bench.connector.target().to_string()];
+        connect.extend(proving(&running, &client));
+        let ended = pmc(&connect).await;
+        assert_eq!(ended.status.code(), Some(1), "{}", text(&ended));
+        assert!(text(&ended).contains(check), "{check} is not in {}", text(&ended));
         assert!(client.stop().await.is_empty());
     }
     bench.prove(&Tee::of(&running.stack.group)).await.unwrap_or_else(|error| fail(&error));
@@ -326,6 +339,83 @@ async fn without_a_policy_or_with_other_roots_nobody_is_accepted() {
     let (server, connector) = serving(&running, places).await;
     let bench = Bench::new(connector).await;
     bench.refuses(&Tee::of(&running.stack.group), &["C1"]).await;
+    assert!(server.stop().await.is_empty());
+    running.stop().await;
+}
+
+/// Options of `pmc` that hold the simulated anchors, and have it prove itself by this group's `attest-sidecar`.
+fn proving(running: &Running, tee: &Group) -> Vec<String> {
+    let socket = tee.places().socket(RoleName::AttestSidecar);
+    let mut options = running.trusting();
+    options.push(format!("--prove-with=unix:{}", socket.display()));
+    options.push(format!("--prove-key-id={KEY_ID}"));
+    options
+}
+
+/// What the forwarder answers to a request with the key for attested clients: its status, and the code of its error.
+async fn through(forwarder: &Forwarder) -> (u16, String) {
+    let body = stack::check::chat_request("hello", false).to_string();
+    let (status, answer) = forwarder.post("/v1/chat/completions", KEY, &body).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn pmc_connect_proves_itself_also_after_a_reconnect() {
+    let running = start_with(with_server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (server, connector) = server(&running, folder.path()).await;
+    let url = connector.target().to_string();
+    let alone = Forwarder::start(&url, &running.trusting()).await;
+    assert_eq!(through(&alone).await, (403, "client_not_attested".to_owned()));
+    let forwarder = Forwarder::start(&url, &proving(&running, &running.stack.group)).await;
+    assert_eq!(through(&forwarder).await, (200, String::new()));
+
+    // Started again on the same port, it knows nothing of what was proved to it.
+    let mut places = server.places().clone();
+    places.port = url.rsplit_once(':').unwrap().1.parse().unwrap();
+    assert!(server.stop().await.is_empty());
+    let server = group_at(places.clone()).await;
+    assert_eq!(through(&forwarder).await, (200, String::new()));
+
+    // And when it accepts such clients no longer, nothing is sent to it, and it is said why.
+    assert!(server.stop().await.is_empty());
+    let policy = folder.path().join("clients.toml");
+    std::fs::write(&policy, format!("host_data = [\"{}\"]\n", "00".repeat(32))).unwrap();
+    let server = group_at(places).await;
+    assert_eq!(through(&forwarder).await, (403, "client_refused".to_owned()));
+    assert!(server.stop().await.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_is_proved_as_often_as_the_server_and_for_every_key() {
+    let running = start_with(with_server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (server, connector) = server(&running, folder.path()).await;
+    let ids = [KEY_ID.to_owned(), "another".to_owned()];
+    let connector = connector.with_max_age(Duration::ZERO);
+    let tee = Tee::of(&running.stack.group);
+    let asked = tee.asked.clone();
+    let client = AttestedClient::connect(connector.clone().proving_self(tee, &ids)).await;
+    let client = client.unwrap_or_else(|error| fail(&error));
+    for sent in 1..3 {
+        let body = stack::check::chat_request("hello", false).to_string();
+        let request = Request::post("/v1/chat/completions")
+            .header(AUTHORIZATION, format!("Bearer {KEY}"))
+            .header("content-type", "application/json");
+        let answer = client.send(request.body(body).unwrap()).await;
+        assert_eq!(answer.unwrap_or_else(|error| fail(&error)).status(), StatusCode::OK);
+        assert_eq!(asked.load(Ordering::Relaxed), 2 * (1 + sent));
+    }
+    // What only looks at the server needs no proof of the program.
+    client.verify_again().await.unwrap_or_else(|error| fail(&*error));
+    assert_eq!(asked.load(Ordering::Relaxed), 6);
+
+    let liar = Tee::of(&running.stack.group).asked_for(|channel| channel.nonce = vec![7; 32]);
+    let refused = connector.proving_self(liar, &ids).connect().await.err().unwrap();
+    let ConnectError::NotAccepted(_, why) = &refused else { fail(&refused) };
+    assert!(matches!(**why, ProveSelfError::Refused(_)), "{why}");
     assert!(server.stop().await.is_empty());
     running.stop().await;
 }
