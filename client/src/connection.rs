@@ -26,7 +26,6 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::gathered::Gathered;
 use crate::identity::{Change, Identity, Remembered};
 use crate::mutual::{Channel, OwnProof, ProveSelf, ProveSelfError, nonce_in};
 use crate::target::Target;
@@ -227,12 +226,12 @@ impl Connector {
 
     async fn dial(&self) -> Result<Unproven, ConnectError> {
         let target = &self.target;
-        let stream = TcpStream::connect((target.host.as_str(), target.port))
+        let stream = TcpStream::connect((&*target.host, target.port))
             .await
             .map_err(|error| ConnectError::Unreachable(target.clone(), error))?;
         let _ = stream.set_nodelay(true);
         let stream = TlsConnector::from(self.tls.clone())
-            .connect(target.name.clone(), Gathered::new(stream))
+            .connect(target.name.clone(), stream)
             .await
             .map_err(|error| ConnectError::Tls(target.clone(), error))?;
         let session = stream.get_ref().1;

@@ -19,7 +19,6 @@ mod comparison;
 pub mod connection;
 mod core_dumps;
 pub mod forwarder;
-mod gathered;
 pub mod identity;
 pub mod logs;
 pub mod mutual;

@@ -15,7 +15,7 @@ use url::{Host, Url};
 pub struct Target {
     pub(crate) authority: Authority,
     pub(crate) name: ServerName<'static>,
-    pub(crate) host: String,
+    pub(crate) host: Box<str>,
     pub(crate) port: u16,
 }
 
@@ -46,7 +46,7 @@ impl FromStr for Target {
         let authority =
             url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
         let authority = authority.parse().map_err(|_| NotATarget)?;
-        Ok(Self { authority, name, host: dialled, port })
+        Ok(Self { authority, name, host: dialled.into(), port })
     }
 }
 

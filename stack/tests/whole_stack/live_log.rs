@@ -64,7 +64,7 @@ impl View {
     /// Reads on until these words have come.
     async fn until(&mut self, words: &str) -> &str {
         let reading = async {
-            let mut buffer = [0; 16 << 10];
+            let mut buffer = vec![0; 16 << 10];
             while !self.read.contains(words) {
                 let length = self.stream.read(&mut buffer).await.unwrap();
                 assert!(length > 0, "it ended without {words:?}: {}", self.read);
