@@ -50,8 +50,7 @@ impl Api {
 
     /// Returns when what was changed in the files of keys and settings up to now is in force.
     pub(crate) async fn refresh(&self) {
-        self.keys.refresh().await;
-        self.settings.refresh().await;
+        tokio::join!(self.keys.refresh(), self.settings.refresh());
     }
 
     /// Answers one request.

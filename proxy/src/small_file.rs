@@ -13,8 +13,12 @@ use std::time::SystemTime;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileState {
     modified: Option<SystemTime>,
+    /// Seconds and nanoseconds. Nobody can set it back, as they can the time above; but it may go in ticks of some
+    /// milliseconds.
+    changed: (i64, i64),
     length: u64,
     inode: u64,
+    device: u64,
 }
 
 impl FileState {
@@ -27,8 +31,10 @@ impl FileState {
         match std::fs::metadata(path) {
             Ok(meta) => Ok(Some(Self {
                 modified: meta.modified().ok(),
+                changed: (meta.ctime(), meta.ctime_nsec()),
                 length: meta.len(),
                 inode: meta.ino(),
+                device: meta.dev(),
             })),
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
@@ -37,6 +43,12 @@ impl FileState {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it was changed so lately that another change may leave the same times.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let now = i64::try_from(service::clock::unix_now()).unwrap_or(i64::MAX);
+        self.changed.0.abs_diff(now) <= 1
     }
 }
 

@@ -52,6 +52,8 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(left) = &mut self.left else { return Poll::Ready(None) };
         let frame = Pin::new(left).poll_frame(context);
+        // Who waited for 100 Continue has it by now.
+        self.is_sent = true;
         if let Poll::Ready(None | Some(Err(_))) = frame {
             self.left = None;
         }

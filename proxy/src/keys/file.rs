@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use serde_json::{Map, Value, json};
 use service::plain_file;
 
@@ -108,7 +109,10 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Entry>, KeysFileError> {
 /// The lock of a file: another one beside it, as the file itself is replaced. Given back when it is closed.
 fn lock(path: &Path) -> Result<File, KeysFileError> {
     let mut open = OpenOptions::new();
+    // The folder may be others', too: no link is followed, and nothing waits for the other end of a pipe.
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     open.write(true).create(true).truncate(false).mode(0o600);
+    open.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let file = open.open(beside).map_err(KeysFileError::Unwritable)?;

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use service::lifecycle;
 use tokio::time::Instant;
 
@@ -50,7 +51,10 @@ impl Serving {
     /// The same, now or not at all. Waits for the disk.
     pub(super) fn at_once(path: &Path) -> Result<Self, StoreError> {
         let mut open = OpenOptions::new();
+        // The folder may be others', too: no link is followed, and nothing waits for the other end of a pipe.
+        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
         open.write(true).create(true).truncate(false).mode(0o600);
+        open.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
         let file = open.open(beside(path, ".serving")).map_err(StoreError::file(
             "the database's folder is not there or not writable: make it so, or set PROXY_STATE=memory:",
             path,

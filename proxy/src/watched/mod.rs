@@ -58,6 +58,8 @@ pub(crate) struct Watched<T> {
 struct Looked {
     /// `None`: no file.
     state: Option<FileState>,
+    /// It had just been changed: it is read again, since another change may have left the same times.
+    was_fresh: bool,
     /// It could not even be seen whether there is one.
     is_lost: bool,
 }
@@ -93,7 +95,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns when what was noted up to now is held.
+    /// Returns when what was noted up to now is held, or after [`PATIENCE`], with what was held before.
     pub(crate) async fn refresh(self: &Arc<Self>) {
         // In this order: who takes notes away has said so before.
         if !self.is_noted() && !self.heeds.load(Ordering::SeqCst) {
@@ -163,9 +165,10 @@ impl<T: Send + Sync + 'static> Watched<T> {
             }
         };
         looked.is_lost = false;
-        if looked.state == state {
+        if looked.state == state && !looked.was_fresh {
             return;
         }
+        let is_fresh = state.as_ref().is_some_and(FileState::is_fresh);
         let content = match &state {
             None => Some(self.absent.clone()),
             Some(_) => match (self.read)(&self.path) {
@@ -174,7 +177,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
                 Content::Passing => return,
             },
         };
-        looked.state = state;
+        (looked.state, looked.was_fresh) = (state, is_fresh);
         if let Some(content) = content {
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
             let before = std::mem::replace(&mut *held, content);
@@ -196,6 +199,21 @@ mod tests {
             Ok(text) => text.parse().map_or(Content::Unusable, Content::Is),
             Err(_) => Content::Passing,
         }
+    }
+
+    /// The same inode, the same length, and a time that was set back.
+    #[tokio::test]
+    async fn a_change_that_carries_its_time_over_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        std::fs::write(&path, "11").unwrap();
+        let watched = Arc::new(Watched::new(path.clone(), 0, number));
+        let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::write(&path, "12").unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(before).unwrap();
+        watched.refresh().await;
+        assert_eq!(*watched.current(), 12);
     }
 
     #[tokio::test]

@@ -20,6 +20,13 @@ const CHANGES: WatchFlags = WatchFlags::ATTRIB
     .union(WatchFlags::MOVE)
     .union(WatchFlags::MOVE_SELF);
 
+/// What says that a name leads somewhere else: of the link itself, beside what else is watched there.
+const REPLACED: WatchFlags = WatchFlags::ATTRIB
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::DONT_FOLLOW)
+    .union(WatchFlags::MASK_ADD);
+
 /// No file is watched.
 const NONE: i32 = -1;
 
@@ -41,6 +48,10 @@ impl Notes {
     /// Notes changes of that path from now on: of its folder, where another file may take its place, and of what it leads to
     /// now, which may be mounted or linked there. Asks the disk.
     pub(super) fn watch(&self, path: &Path) {
+        // A folder on the way may be a link, in whose place another one is put.
+        for step in path.ancestors().skip(1).filter(|step| !step.as_os_str().is_empty()) {
+            let _ = inotify::add_watch(&self.queue, step, REPLACED);
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         // What is not there is watched from when it is; until then others look for it.
         let _ = inotify::add_watch(&self.queue, folder.unwrap_or(Path::new(".")), CHANGES);
