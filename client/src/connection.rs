@@ -265,7 +265,8 @@ impl Connector {
             })
         });
         let leaves = leaves(&certificate);
-        Ok(Unproven { sender, exporter, certificate, tasks, leaves, most_streams })
+        let proving = Arc::default();
+        Ok(Unproven { sender, exporter, certificate, tasks, leaves, most_streams, proving })
     }
 }
 
@@ -287,6 +288,8 @@ pub(crate) struct Unproven {
     tasks: Tasks,
     /// How many requests the server lets run at once, as it last said.
     most_streams: Arc<dyn Fn() -> usize + Send + Sync>,
+    /// The server keeps one nonce of a connection for proofs of this program: they follow each other.
+    proving: Arc<tokio::sync::Mutex<()>>,
     /// When it is left for another one, by [`clock::since_boot`]; what runs on it may end.
     leaves: Option<Duration>,
 }
@@ -330,11 +333,15 @@ impl Unproven {
     /// the caller.
     pub(crate) async fn judged(&self, connector: &Connector) -> Result<Proof, ConnectError> {
         let Connector { target, own, .. } = connector;
+        let _turn = match own {
+            Some(_) => Some(self.proving.lock().await),
+            None => None,
+        };
         // The proof is as old as the question, not as the answer. The server counts this program's from its answer on, so
         // that one does not end before.
         let since = clock::since_boot();
         let bundle = within(target, self.take_proof(target, own.is_some())).await?;
-        let (bundle, proof) = judged_aside(bundle, connector).await?;
+        let (bundle, proof) = within(target, judged_aside(bundle, connector)).await?;
         let proof =
             proof.map_err(|error| ConnectError::Refused(target.clone(), Box::new(error)))?;
         let identity = Arc::new(Identity::of(&proof, &bundle.answer));

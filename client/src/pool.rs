@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock;
 use crate::connection::{AttestedConnection, AttestedSender, ConnectError, Connector, Proof};
 use crate::identity::Identity;
+use crate::mutual::ProveSelfError;
 use crate::tasks::Tasks;
 use crate::verdict::Judged;
 
@@ -179,7 +180,10 @@ impl Pool {
     }
 
     fn note(&self, state: &mut State, outcome: &Result<Arc<ProvenConnection>, Arc<ConnectError>>) {
-        state.judged = Judged { at: clock::unix_now(), outcome: outcome.clone() };
+        // That it does not take this program says nothing of its own proof, which was good.
+        if !matches!(outcome, Err(error) if matches!(**error, ConnectError::NotAccepted(..))) {
+            state.judged = Judged { at: clock::unix_now(), outcome: outcome.clone() };
+        }
         match outcome {
             Ok(proof) => state.newest = proof.clone(),
             Err(error) if error.is_another_group() => self.end(state, error.clone()),
@@ -273,7 +277,14 @@ impl Pool {
             if let Some(Held { connection, streams, .. }) = stale {
                 let outcome = connection.renew(&pool.connector).await;
                 // A connection that went silent or broke off says nothing of the server: it may be reached anew.
-                if !matches!(outcome, Err(ConnectError::TimedOut(_) | ConnectError::Http(..))) {
+                let is_gone = match &outcome {
+                    Err(ConnectError::TimedOut(_) | ConnectError::Http(..)) => true,
+                    Err(ConnectError::NotAccepted(_, why)) => {
+                        matches!(**why, ProveSelfError::NoAnswer(_))
+                    }
+                    _ => false,
+                };
+                if !is_gone {
                     unavailable = Unavailable::NotRenewed;
                     made = Some((outcome, streams));
                 }

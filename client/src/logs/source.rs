@@ -455,7 +455,8 @@ fn parse_name(name: &str) -> Option<(&str, u64, Kind)> {
 pub(super) fn has_lines(name: &str) -> bool {
     let Some(stem) = name.strip_suffix(".jsonl") else { return false };
     let (boot, number) = stem.split_once('-').unwrap_or((stem, "1"));
-    is_boot(boot) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    let is_number = (1..=10).contains(&number.len());
+    is_boot(boot) && is_number && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_boot(text: &str) -> bool {

@@ -14,8 +14,9 @@ mod listing;
 mod xml;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -153,7 +154,10 @@ impl Copied {
     /// [`StorageError::Url`], [`StorageError::Roots`], [`StorageError::Copy`].
     pub fn new(container: Container, roots: Option<&[u8]>) -> Result<Self, StorageError> {
         let account = Account::new(container, roots)?;
-        let folder = tempfile::tempdir().map_err(StorageError::Copy)?;
+        // whatever the umask says: nobody else puts a link there that is followed
+        let own = Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(own).tempdir();
+        let folder = folder.map_err(StorageError::Copy)?;
         Ok(Self { account, folder, blobs: BTreeMap::new(), bytes: 0 })
     }
 

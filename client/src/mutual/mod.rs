@@ -29,7 +29,7 @@ pub use sidecar::{AttestSidecar, NotASidecar, SidecarAddress, SidecarError};
 /// API keys that a connection can be proved for: a server keeps the proofs of as many.
 pub const MOST_KEYS: usize = 16;
 
-/// How long the proof for one key may take.
+/// How long the proofs for all keys of a connection may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where a program's own evidence comes from.
@@ -105,12 +105,14 @@ impl OwnProof {
         channel: &Channel<'_>,
         mut nonce: Option<[u8; 32]>,
     ) -> Result<(), ProveSelfError> {
-        for key_id in self.key_ids.iter() {
-            let proved = channel.prove(key_id, &self.prover, nonce.take());
-            let proved = tokio::time::timeout(PATIENCE, Box::pin(proved)).await;
-            proved.map_err(|_| ProveSelfError::TimedOut)??;
-        }
-        Ok(())
+        let all = async {
+            for key_id in self.key_ids.iter() {
+                channel.prove(key_id, &self.prover, nonce.take()).await?;
+            }
+            Ok(())
+        };
+        let all = tokio::time::timeout(PATIENCE, Box::pin(all)).await;
+        all.map_err(|_| ProveSelfError::TimedOut)?
     }
 }
 
@@ -180,8 +182,8 @@ impl Channel<'_> {
         let (status, answer) = self.post("/attestation/client", body).await?;
         match status {
             StatusCode::OK => Ok(()),
-            _ if status.is_server_error() => Err(ProveSelfError::NotJudged(said(&answer))),
-            _ => Err(ProveSelfError::Refused(said(&answer))),
+            StatusCode::FORBIDDEN => Err(ProveSelfError::Refused(said(&answer))),
+            _ => Err(ProveSelfError::NotJudged(said(&answer))),
         }
     }
 

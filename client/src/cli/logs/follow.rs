@@ -36,23 +36,11 @@ pub(super) fn run(options: &Follow) -> Result<(), Failure> {
     let identities = options.identity.read()?;
     let mut screen = Screen::new(&options.chosen, options.format);
     let mut place = options.subject.place()?;
-    let followed = options.subject.read(&mut place, &identities, |log, place| {
+    let report = options.subject.read(&mut place, &identities, |log, place| {
         runtime()?.block_on(follow(log, place, options, &mut screen))
-    });
-    let Followed { report, unreached } = followed?;
+    })?;
     let shown = screen.flush();
-    let found = both(options.subject.tell(&report, &place), shown);
-    match unreached {
-        Some(why) => both(found, Err(Failure::Unusable(format!("the end was not read: {why}")))),
-        None => found,
-    }
-}
-
-/// What was found until the end.
-struct Followed {
-    report: Report,
-    /// Why the storage account could not be asked at the last look.
-    unreached: Option<String>,
+    both(options.subject.tell(&report, &place), shown)
 }
 
 async fn follow(
@@ -60,22 +48,27 @@ async fn follow(
     place: &mut Place,
     options: &Follow,
     screen: &mut Screen,
-) -> Result<Followed, Failure> {
+) -> Result<Report, Failure> {
     // One for the whole time: what comes while the log is read is not lost.
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|error| Failure::unusable(&error))?;
+    // Why the storage account could not be asked at the last look.
     let mut unreached = None;
     let mut is_first = true;
     loop {
         let refreshed = tokio::select! {
             refreshed = place.refresh() => refreshed,
-            _ = interrupts.recv() => break,
+            _ = interrupts.recv() => {
+                if place.is_elsewhere() {
+                    unreached = Some("it was being copied".to_owned());
+                }
+                break;
+            }
         };
         match refreshed {
             Ok(()) => unreached = None,
             Err(Trouble::Storage(error)) if error.is_loss() && !is_first => {
-                let report = log.taken_away(OpenError::Storage(error));
-                return Ok(Followed { report, unreached: None });
+                return Ok(log.taken_away(OpenError::Storage(error)));
             }
             Err(trouble) if is_first => return Err(Failure::Unusable(trouble.text())),
             // Whoever cannot be reached has taken nothing away, and a token may be renewed.
@@ -92,7 +85,7 @@ async fn follow(
             Ok(()) => {}
             // What was there is gone: what was read of it is what there is to say.
             Err(error @ (OpenError::Source(..) | OpenError::Replaced(_))) if !is_first => {
-                return Ok(Followed { report: log.taken_away(error), unreached });
+                return Ok(log.taken_away(error));
             }
             Err(error) => return Err(Failure::unusable(&error)),
         }
@@ -108,7 +101,12 @@ async fn follow(
             _ = interrupts.recv() => break,
         }
     }
+    // What is here may be half of a file: whoever judged that as a whole would find it cut.
+    if let Some(why) = unreached {
+        let why = format!("the end was not read: {why}; all that was shown was verified");
+        screen.flush()?;
+        return Err(Failure::Unusable(why));
+    }
     let report = log.finish(&mut |document| screen.show(document));
-    let report = report.map_err(|error| Failure::unusable(&error))?;
-    Ok(Followed { report, unreached })
+    report.map_err(|error| Failure::unusable(&error))
 }
