@@ -116,7 +116,7 @@ pub(crate) const VARS: [Var; 22] = [
         name: "LOG_LIVE",
         class: Class::Measured,
         default: Some("off"),
-        help: "Who may watch log records in the clear as they come in, beside the readers of the sealed log: `off`: nobody; `admin`: whoever is logged in to the proxy's admin pages, over a proved connection. Every opening and closing is a record of the log.",
+        help: "Who may watch log records in the clear as they come in, beside the readers of the sealed log: `off`: nobody; `admin`: whoever is logged in to the proxy's admin pages, over a proved connection; needs LOG_SPOOL. Every opening and closing is a record of the log.",
     },
     readers_file::FILE_VAR,
     readers_file::SIGNER_VAR,
@@ -188,6 +188,14 @@ impl Config {
         let segment = segment(env, spool.as_ref());
         let heartbeat = within(env, "LOG_HEARTBEAT_SECONDS", &HEARTBEAT);
         let live = env.parse("LOG_LIVE");
+        if live == Some(Allowed::Admin)
+            && spool.as_ref().is_some_and(|spool| spool.folder.is_none())
+        {
+            env.refuse(
+                "LOG_LIVE",
+                &"admin needs LOG_SPOOL: that somebody watches must be on disk before anything is shown",
+            );
+        }
         let readers = readers_file::Settings::read(env);
         let attest_sidecar = env.parse("ATTEST_SIDECAR");
         let otlp = env.optional("LOG_METRICS_ENDPOINT").and_then(|base| receiver(env, base));
@@ -390,6 +398,14 @@ mod tests {
             let problems = read(&[("LOG_METRICS_ENDPOINT", bad)]).err().unwrap();
             assert!(problems.contains("LOG_METRICS_ENDPOINT: "), "{problems}");
         }
+    }
+
+    #[test]
+    fn nobody_watches_without_a_spool_that_remembers_it() {
+        let watched = [("LOG_LIVE", "admin"), ("LOG_SPOOL", "/spool")];
+        assert_eq!(read(&watched).ok().unwrap().live, Allowed::Admin);
+        let problems = read(&watched[..1]).err().unwrap();
+        assert!(problems.contains("LOG_LIVE: admin needs LOG_SPOOL"), "{problems}");
     }
 
     #[test]

@@ -150,7 +150,9 @@ impl Intake {
     pub(crate) fn push(&self, lines: Lines) -> Result<Stored, Refused> {
         if lines.counts.all() == 0 {
             // it may hold what leaves in the clear, which is not taken at the end either
-            return self.queue().open().map(|()| Stored(None));
+            self.queue().open()?;
+            self.changed.notify_waiters();
+            return Ok(Stored(None));
         }
         // before it is in the queue: who begins to watch afterwards does not see it
         let offer = self.live.offer(&lines);

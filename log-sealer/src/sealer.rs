@@ -192,7 +192,8 @@ pub(crate) async fn try_out(recipients: &Arc<Recipients>) -> Result<(), BatchErr
     seal(segment::seal, Batch::default(), recipients).await.map(drop)
 }
 
-/// Seals where blocking is allowed; the batch is wiped before this returns, but for what somebody watches.
+/// Seals where blocking is allowed; the batch is wiped before this returns, but for what somebody watched when it
+/// came: that is wiped once it is stored and shown.
 async fn seal(
     seal: Seal,
     batch: Batch,

@@ -14,10 +14,15 @@ fn is_obeyed(character: char) -> bool {
 
 /// The same text, with these written as `\u{1b}`.
 pub(crate) fn printable(text: &str) -> String {
-    let escaped = |character: char| -> String {
-        if is_obeyed(character) { character.escape_unicode().collect() } else { character.into() }
-    };
-    text.chars().map(escaped).collect()
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_obeyed(character) {
+            out.extend(character.escape_unicode());
+        } else {
+            out.push(character);
+        }
+    }
+    out
 }
 
 /// A JSON document that means the same, with these as its own escapes (RFC 8259, 7). Ends of lines between values stay.

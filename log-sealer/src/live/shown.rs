@@ -19,8 +19,9 @@ const WORD: usize = 200;
 /// The most attributes of a record.
 const ATTRIBUTES: usize = 32;
 
-/// Records in one message: at their longest, less than the 4 MiB that readers of gRPC take.
-const RECORDS: usize = 64;
+/// Records in one message: few, since a thread that serves others too makes a page of them, and at their longest far less than
+/// the 4 MiB that readers of gRPC take.
+const RECORDS: usize = 16;
 
 const _: () = assert!(RECORDS * (BODY + ATTRIBUTES * (VALUE + WORD + 16) + 8 * WORD) < 4 << 20);
 

@@ -1,7 +1,9 @@
 //! One watch from its opening to its end: who may begin one, how many there may be, and that each is on record.
 //!
-//! Nothing is shown before the opening is accepted as a record of the log, and a place is free for the next only when the closing
-//! is. So whoever can read the log knows who else did, when, and how much of it they saw.
+//! Nothing is shown before the opening is in the spool as a record of the log, and a place is free for the next only when the closing
+//! is. So whoever can read the log knows who else did, when, and how much of it they saw. The spool is the host's disk: one that is
+//! taken away before a sink had the record takes it along, and the closing too; readers see a log without its end. An opening that
+//! took too long to be stored has no closing, and nothing was shown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +42,7 @@ pub(crate) struct Views {
     intake: Arc<Intake>,
     identity: Identity,
     places: Arc<Semaphore>,
+    writing: Arc<Semaphore>,
     opened: AtomicU64,
 }
 
@@ -49,6 +52,8 @@ struct View {
     identity: Identity,
     /// Given back with the view.
     _place: OwnedSemaphorePermit,
+    /// One view at a time is written: as a tree of JSON a line takes many times its length.
+    writing: Arc<Semaphore>,
     /// Which of this boot it is, from 1.
     number: u64,
     who: String,
@@ -69,7 +74,8 @@ impl Views {
     pub(crate) fn new(allowed: Allowed, intake: &Arc<Intake>, identity: &Identity) -> Self {
         let places = Arc::new(Semaphore::new(PLACES));
         let (intake, identity) = (intake.clone(), identity.clone());
-        Self { allowed, intake, identity, places, opened: AtomicU64::new(0) }
+        let writing = Arc::new(Semaphore::new(1));
+        Self { allowed, intake, identity, places, writing, opened: AtomicU64::new(0) }
     }
 
     /// Begins one.
@@ -101,6 +107,7 @@ impl Views {
             intake: self.intake.clone(),
             identity: self.identity.clone(),
             _place: place,
+            writing: self.writing.clone(),
             number: self.opened.fetch_add(1, Ordering::Relaxed) + 1,
             who,
             filter: Filter { service, least_severity },
@@ -160,7 +167,9 @@ impl View {
 
     async fn messages(&self, lines: Option<Arc<Zeroizing<Vec<u8>>>>, missed: u64) -> Vec<Watched> {
         let filter = self.filter.clone();
+        let turn = self.writing.clone().acquire_owned().await;
         let work = move || {
+            let _turn = turn;
             let lines = lines.as_ref().map_or(&[][..], |lines| lines.as_slice());
             shown::messages(lines, &filter, missed)
         };

@@ -9,10 +9,20 @@ use tonic::{Code, Status, Streaming};
 
 use crate::common::otlp::{export, record, request, say};
 use crate::common::reader::{self, Boot};
-use crate::common::{Sealer, eventually};
+use crate::common::{Place, Sealer, eventually};
 
 const ALLOWED: (&str, &str) = ("LOG_LIVE", "admin");
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// With a spool, without which nobody may watch.
+async fn open_to_view() -> Sealer {
+    let place = Place::new();
+    let spool = place.spool().display().to_string();
+    let sealer = Sealer::start_at(place, &[ALLOWED, ("LOG_SPOOL", &spool)]).await;
+    sealer.sidecar.give_evidence();
+    sealer.ready().await;
+    sealer
+}
 
 fn asking(who: &str) -> WatchRequest {
     WatchRequest { who: who.to_owned(), ..WatchRequest::default() }
@@ -66,8 +76,9 @@ fn closed(who: &str, shown: u64) -> (String, String, Option<u64>) {
     ("closed".to_owned(), who.to_owned(), Some(shown))
 }
 
-async fn shows_what_comes_and_is_on_record(changes: &[(&str, &str)]) {
-    let sealer = Sealer::start(&[&[ALLOWED], changes].concat()).await;
+#[tokio::test]
+async fn a_view_shows_what_comes_after_it_began_and_is_on_record() {
+    let sealer = open_to_view().await;
     say(&sealer.channel, "a", ["before".to_owned()]).await;
     let mut view = watch(&sealer, asking("somebody")).await.unwrap();
     say(&sealer.channel, "a", ["one".to_owned(), "two".to_owned()]).await;
@@ -91,18 +102,6 @@ async fn shows_what_comes_and_is_on_record(changes: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn a_view_shows_what_comes_after_it_began_and_is_on_record() {
-    Box::pin(shows_what_comes_and_is_on_record(&[])).await;
-}
-
-#[tokio::test]
-async fn with_a_spool_a_view_shows_what_is_stored() {
-    let spool = tempfile::tempdir().unwrap();
-    let spool = spool.path().display().to_string();
-    Box::pin(shows_what_comes_and_is_on_record(&[("LOG_SPOOL", &spool)])).await;
-}
-
-#[tokio::test]
 async fn nobody_watches_unless_the_configuration_says_so() {
     for changes in [&[][..], &[("LOG_LIVE", "off")]] {
         let sealer = Sealer::start(changes).await;
@@ -116,7 +115,7 @@ async fn nobody_watches_unless_the_configuration_says_so() {
 
 #[tokio::test]
 async fn what_makes_no_sense_is_refused() {
-    let sealer = Sealer::start(&[ALLOWED]).await;
+    let sealer = open_to_view().await;
     for asked in [
         asking(" "),
         asking(&"x".repeat(201)),
@@ -131,7 +130,7 @@ async fn what_makes_no_sense_is_refused() {
 
 #[tokio::test]
 async fn a_view_of_one_service_shows_no_other() {
-    let sealer = Sealer::start(&[ALLOWED]).await;
+    let sealer = open_to_view().await;
     let asked = WatchRequest { service: "b".to_owned(), least_severity: 13, ..asking("somebody") };
     let mut view = watch(&sealer, asked).await.unwrap();
     let severe = |body: &str| {
@@ -150,7 +149,7 @@ async fn a_view_of_one_service_shows_no_other() {
 async fn who_is_slow_loses_records_and_holds_nobody_up() {
     const EXPORTS: u64 = 20;
     const RECORDS: u64 = 128;
-    let sealer = Sealer::start(&[ALLOWED]).await;
+    let sealer = open_to_view().await;
     let mut view = watch(&sealer, asking("slow")).await.unwrap();
     let body = "x".repeat(8 << 10);
     for _ in 0..EXPORTS {
@@ -175,7 +174,7 @@ async fn who_is_slow_loses_records_and_holds_nobody_up() {
 
 #[tokio::test]
 async fn few_watch_at_once_and_see_each_other_begin() {
-    let sealer = Sealer::start(&[ALLOWED]).await;
+    let sealer = open_to_view().await;
     let mut first = watch(&sealer, asking("first")).await.unwrap();
     let mut others = Vec::new();
     for who in ["second", "third", "fourth"] {

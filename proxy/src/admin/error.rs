@@ -71,6 +71,12 @@ pub(crate) enum AdminError {
         "There is no sealed log here: LOG_SEALER is off, so nothing that is logged goes anywhere"
     )]
     NoLogSealer,
+    /// It is not shown on a connection that nobody can have verified, whatever else is.
+    #[error(
+        "The live log is not shown on this connection, which was not proved: open it through `pmc connect`, which \
+         verifies the server first"
+    )]
+    NotProved,
     /// It is not allowed.
     #[error(
         "The live log is off: set LOG_LIVE=admin for log-sealer, a measured variable, and start the group anew. Until then only \
@@ -96,9 +102,11 @@ impl AdminError {
     /// Which status it gives.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Disabled | Self::Token | Self::OtherSite | Self::LiveViewOff => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Disabled
+            | Self::Token
+            | Self::OtherSite
+            | Self::NotProved
+            | Self::LiveViewOff => StatusCode::FORBIDDEN,
             Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Password | Self::NoSession => StatusCode::UNAUTHORIZED,
             Self::NotFound | Self::UnknownKey | Self::NoLogSealer => StatusCode::NOT_FOUND,
@@ -131,6 +139,7 @@ impl AdminError {
             Self::NotEditable => "key_not_editable",
             Self::TooManyKeys => "too_many_keys",
             Self::NoLogSealer => "no_log_sealer",
+            Self::NotProved => "connection_not_proved",
             Self::LiveViewOff => "live_view_off",
             Self::TooManyViews => return ("server_error", "too_many_views"),
             Self::NoLiveView => return ("server_error", "live_view_unavailable"),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Answer, Bench, K1, Setup, chat, get};
+use crate::support::{Answer, Bench, K1, PASSWORD, Setup, chat, get};
 
 const REQUIRED: &str = "HTTPS required. Please use a secure connection.";
 const YEAR: &str = "max-age=31536000; includeSubDomains";
@@ -157,4 +157,31 @@ fn case_088_091_tls_in_the_process() {
     let mut said = Vec::new();
     let _ = plain.read_to_end(&mut said);
     assert!(!String::from_utf8_lossy(&said).contains("HTTP/1"));
+}
+
+/// `LOG_LIVE` promises a proved connection, also where other admin pages are open to any.
+#[test]
+fn the_live_log_is_not_shown_over_tls_that_nobody_proved() {
+    let bench = with_tls();
+    let body = serde_json::json!({"password": PASSWORD}).to_string();
+    let ask = |request: &str| by_tls(&bench, "-tls1_3", request);
+    let login = format!(
+        "POST /admin/login HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let Some(answer) = ask(&login) else {
+        eprintln!("skipped: there is no openssl on this machine");
+        return;
+    };
+    let (_, rest) = answer.split_once("\"session\":\"").unwrap();
+    let (session, _) = rest.split_once('"').unwrap();
+    let get = |path: &str| {
+        let lines = "Host: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer";
+        ask(&format!("GET {path} HTTP/1.1\r\n{lines} {session}\r\n\r\n")).unwrap()
+    };
+    let keys = get("/admin/api/keys");
+    assert!(keys.starts_with("HTTP/1.1 200"), "{keys}");
+    let logs = get("/admin/api/logs");
+    assert!(logs.starts_with("HTTP/1.1 403") && logs.contains("connection_not_proved"), "{logs}");
 }

@@ -18,7 +18,7 @@ use tonic::Streaming;
 
 use super::super::audit::{Action, Audit};
 use super::super::session::{Open, SessionId, Sessions};
-use super::{ALIVE, End, LONGEST, MOST};
+use super::{ALIVE, BYTES, End, LONGEST, MOST};
 use crate::body::Body;
 
 /// How long the last words may take to leave.
@@ -49,6 +49,8 @@ pub(super) struct Feed<F> {
     pub(super) stop: Shutdown,
     pub(super) shown: u64,
     pub(super) missed: u64,
+    /// Bytes.
+    pub(super) written: usize,
     /// Given back with the view.
     pub(super) _place: OwnedSemaphorePermit,
 }
@@ -92,9 +94,10 @@ impl<F: Form> Feed<F> {
                 Err(why) => return why,
             };
             let (text, records) = std::mem::take(&mut next);
+            self.written = self.written.saturating_add(text.len());
             room.send(text.into());
             self.shown = self.shown.saturating_add(records);
-            if self.shown >= MOST {
+            if self.shown >= MOST || self.written >= BYTES {
                 return End::Count;
             }
             next = tokio::select! {

@@ -40,6 +40,9 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// The most records that one view shows; the last message may go a little beyond.
 const MOST: u64 = 10_000;
 
+/// The most bytes that one view writes, but for its last message.
+const BYTES: usize = 32 << 20;
+
 /// How often a view without records shows that it goes on, and looks whether its session does.
 const ALIVE: Duration = Duration::from_secs(5);
 
@@ -55,7 +58,7 @@ pub(crate) struct Live {
 enum End {
     /// It was as long as a view may be.
     Time,
-    /// It showed as many records as a view may.
+    /// It showed as many records, or bytes of them, as a view may.
     Count,
     /// The session is over.
     Session,
@@ -84,7 +87,7 @@ impl End {
     fn text(self) -> &'static str {
         match self {
             Self::Time => "This view ended after 15 minutes.",
-            Self::Count => "This view ended after 10,000 records.",
+            Self::Count => "This view ended: it is as long as one may be.",
             Self::Session => "This view ended with your session.",
             Self::Stop => "This view ended because the proxy stops.",
             Self::Log | Self::Gone => {
@@ -130,6 +133,14 @@ impl Live {
     }
 }
 
+/// Whether a view may be opened there at all. Opening one is an action, which no page of somebody else's is to make a browser do; and
+/// `LOG_LIVE` promises a connection that was proved, also where `ADMIN_ACCESS` opens other pages to any. Without TLS
+/// (`TLS_MODE=off`) there is none to prove.
+fn may_open(asking: &Asking<'_>) -> Result<(), AdminError> {
+    asking.is_of_our_site()?;
+    if asking.has_channel && !asking.proved { Err(AdminError::NotProved) } else { Ok(()) }
+}
+
 /// Begins a view for a session, and puts that on record.
 async fn open(
     admin: &Admin,
@@ -149,6 +160,7 @@ async fn open(
         stop: live.stop.clone(),
         shown: 0,
         missed: 0,
+        written: 0,
         _place: place,
     };
     Ok(feed.start())
@@ -160,6 +172,7 @@ pub(super) async fn json_lines(
     asking: &Asking<'_>,
     session: &Open,
 ) -> Result<Response<Body>, AdminError> {
+    may_open(asking)?;
     let filter = Filter::of(&asking.query)?;
     // nobody would see it: nothing is opened
     let body = if asking.is_head {

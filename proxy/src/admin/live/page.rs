@@ -1,7 +1,7 @@
 //! A view for people: a page that never stops coming. No script: the browser shows what is there so far.
 //!
 //! What records hold was written by programs that strangers talk to. Nothing of it gets into the page that was not escaped, a record
-//! stays one line, and what would turn the direction of writing, or is no character to be seen, is spelt out.
+//! stays one line, and control characters and those that turn the direction of writing are spelt out.
 
 use askama::Template;
 use http::{Response, StatusCode};
@@ -16,7 +16,7 @@ use super::super::shell::Shell;
 use super::super::{Admin, respond};
 use super::feed::Form;
 use super::filter::{Filter, name_of};
-use super::{End, open};
+use super::{End, may_open, open};
 use crate::body::Body;
 use crate::printable::printable;
 
@@ -36,8 +36,7 @@ pub(in super::super) async fn page(
     asking: &Asking<'_>,
     session: &Open,
 ) -> Result<Response<Body>, AdminError> {
-    // opening it is an action, which no page of somebody else's is to make a browser do
-    asking.is_of_our_site()?;
+    may_open(asking)?;
     let filter = Filter::of(&asking.query)?;
     let template = LogsPage { shell: Shell::new(admin, asking, session, "logs"), filter: &filter };
     if asking.is_head {
