@@ -18,6 +18,7 @@ use super::feed::Form;
 use super::filter::{Filter, name_of};
 use super::{End, may_open, open};
 use crate::body::Body;
+use crate::page::escape;
 use crate::printable::printable;
 
 /// Where the records come, between the two halves of the page. Nothing else in it can be this: `<` is escaped elsewhere.
@@ -44,7 +45,7 @@ pub(in super::super) async fn page(
     }
     let text = template.render().expect("writing to a String cannot fail");
     let (head, foot) = text.split_once(HERE).expect("the template has this comment");
-    let again = format!("{}admin/logs{}", asking.up(), escaped(&filter.query()));
+    let again = format!("{}admin/logs{}", asking.up(), escape(&filter.query()));
     let growing = Growing { head: head.to_owned(), foot: foot.to_owned(), again };
     let body = open(admin, session, &filter, growing).await?;
     Ok(respond::page_of(StatusCode::OK, body))
@@ -145,23 +146,7 @@ pub(super) fn time_of(nanoseconds: u64) -> Option<String> {
 
 /// A text of a record, in a page.
 fn shown(text: &str) -> String {
-    escaped(&printable(text))
-}
-
-/// A text as HTML, in an element or an attribute's quotes.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
+    escape(&printable(text))
 }
 
 #[cfg(test)]
