@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -47,6 +48,10 @@ const SENDERS: u32 = 8;
 
 /// What the thread that does the bare work is called.
 const BARE: &str = "bare-sealing";
+
+/// Exports that the bare work goes through in turn. A segment holds a few of them: none may be in it twice, or compression
+/// would have less to do than with what is sent.
+const UNLIKE: u32 = 64;
 
 /// Bytes of JSON that one bare segment holds: as many as the sealer lets pile up.
 const SEGMENT: usize = 1 << 20;
@@ -128,6 +133,7 @@ async fn measure(
     let reader = age::x25519::Identity::generate().to_public();
     let message = export(0);
     let lines = json(&message)?;
+    let encoded: Arc<[Vec<u8>]> = (0..UNLIKE).map(|number| export(number).encode_to_vec()).collect();
     // Once, so that everything is open and at hand.
     send(&channel, SENDERS).await?;
 
@@ -137,8 +143,7 @@ async fn measure(
         send(&channel, effort.exports).await?;
         ours.wall += begin.elapsed();
         ours.processor += cpu::used(pid)?.saturating_sub(before);
-        let encoded = message.encode_to_vec();
-        let to = reader.clone();
+        let (encoded, to) = (encoded.clone(), reader.clone());
         bare.add(on_a_thread(move || sealed_bare(&encoded, effort.exports, &to))?);
         let (lines, to) = (lines.clone(), reader.clone());
         age.add(on_a_thread(move || encrypted(&lines, effort.exports, &to))?);
@@ -245,13 +250,13 @@ fn json(message: &ExportLogsServiceRequest) -> Result<Vec<u8>, BenchError> {
 
 /// The same work with libraries alone, without a queue, a record, a disk or an answer.
 fn sealed_bare(
-    encoded: &[u8],
+    encoded: &[Vec<u8>],
     exports: u32,
     to: &age::x25519::Recipient,
 ) -> Result<(), BenchError> {
     let mut segment = Vec::new();
-    for number in 1..=exports {
-        let message = ExportLogsServiceRequest::decode(encoded)
+    for (number, encoded) in (1..=exports).zip(encoded.iter().cycle()) {
+        let message = ExportLogsServiceRequest::decode(encoded.as_slice())
             .map_err(|error| BenchError::Unexpected(error.to_string()))?;
         segment.extend(json(&message)?);
         if segment.len() >= SEGMENT || number == exports {
