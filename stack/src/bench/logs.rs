@@ -3,6 +3,7 @@
 //! posts each line by itself.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use tonic::transport::Channel;
 
 use super::figures::{ratio, shown};
 use super::{BenchError, cpu, io, memory};
+use crate::pair::RoleChild;
 use crate::{Options, RoleName, Stack};
 
 /// How much is measured.
@@ -42,6 +44,9 @@ impl Effort {
 
 /// Log records in an export, as SDKs batch them.
 const BATCH: u32 = 512;
+
+/// The longest that the sealer may take to its first record.
+const READY: Duration = Duration::from_secs(60);
 
 /// Senders at once.
 const SENDERS: u32 = 8;
@@ -98,8 +103,9 @@ pub async fn run(
     effort: Effort,
     mut say: impl FnMut(&str),
 ) -> Result<(), BenchError> {
+    let program = options.program.clone();
     let stack = Box::pin(Stack::start(options, |_| {})).await?;
-    let outcome = Box::pin(measure(&stack, effort, &mut say)).await;
+    let outcome = Box::pin(measure(&program, &stack, effort, &mut say)).await;
     let unwell = stack.stop().await;
     outcome?;
     if unwell.is_empty() {
@@ -117,30 +123,107 @@ struct Taken {
 }
 
 async fn measure(
+    program: &Path,
     stack: &Stack,
     effort: Effort,
     say: &mut impl FnMut(&str),
 ) -> Result<(), BenchError> {
-    let gone = || BenchError::Unexpected("log-sealer does not run".to_owned());
-    let pid = stack.group.pid(RoleName::LogSealer).ok_or_else(gone)?;
-    let idle = memory::held(pid)?;
-    say(&format!("memory idle: {} resident (aim: 15 MB)", memory::shown(idle.rss)));
+    let mut sealer = Measured::start(program, stack).await?;
+    let figures = Box::pin(figures(&sealer, effort, say)).await;
+    let well = sealer.role.stop().await;
+    figures?;
+    if well {
+        Ok(())
+    } else {
+        Err(BenchError::Unexpected("log-sealer did not end well".to_owned()))
+    }
+}
 
-    let address = format!("unix:{}", stack.group.places().socket(RoleName::LogSealer).display());
-    let address: Local =
-        address.parse().map_err(|_| BenchError::Unexpected("no address".to_owned()))?;
-    let channel = service::grpc::channel(&address);
+/// A log-sealer beside the group's own, which has nothing else to do than what is measured.
+struct Measured {
+    role: RoleChild,
+    channel: Channel,
+}
+
+impl Measured {
+    /// The role's own binary where it lies beside this program. Returns when the first record is out: its key has evidence
+    /// then, and it has nothing to do.
+    async fn start(program: &Path, stack: &Stack) -> Result<Self, BenchError> {
+        let places = stack.group.places();
+        let folder = places.folder.join("measured");
+        let (socket, sealed, spool) =
+            (folder.join("log.sock"), folder.join("sealed"), folder.join("spool"));
+        for folder in [&sealed, &spool] {
+            std::fs::create_dir_all(folder).map_err(io("a folder cannot be made"))?;
+        }
+        let listen = format!("unix:{}", socket.display());
+        let environment = vec![
+            ("LOG_LISTEN", listen.clone()),
+            ("LOG_SEALER", listen.clone()),
+            ("LOG_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
+            ("LOG_RECIPIENTS", places.log_recipients.clone()),
+            ("LOG_SINK", format!("folder:{}", sealed.display())),
+            ("LOG_SPOOL", spool.display().to_string()),
+            (
+                "ATTEST_SIDECAR",
+                format!("unix:{}", places.socket(RoleName::AttestSidecar).display()),
+            ),
+        ];
+        let name = RoleName::LogSealer.name();
+        let mut role = RoleChild::start(program, name, &folder, &environment)?;
+        let begin = Instant::now();
+        while std::fs::read_dir(&sealed)
+            .map_err(io("the sealed log cannot be read"))?
+            .next()
+            .is_none()
+        {
+            if role.has_ended() || begin.elapsed() > READY {
+                let printed = std::fs::read_to_string(folder.join(format!("{name}.out")));
+                let printed = printed.unwrap_or_default();
+                return Err(BenchError::Unexpected(format!(
+                    "log-sealer seals nothing:\n{printed}"
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // What comes right after the start.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let too_long = |_| BenchError::Unexpected("a path is too long".to_owned());
+        let address: Local = listen.parse().map_err(too_long)?;
+        Ok(Self { role, channel: service::grpc::channel(&address) })
+    }
+}
+
+async fn figures(
+    Measured { role, channel }: &Measured,
+    effort: Effort,
+    say: &mut impl FnMut(&str),
+) -> Result<(), BenchError> {
+    if !role.is_own {
+        say(
+            "log-sealer's own binary is not beside this program, which stands in for it and is larger",
+        );
+    }
+    let pid = role.pid()?;
+    let idle = memory::held(pid)?;
+    say(&format!(
+        "memory idle: {} resident, {} its own share (aim: 15 MB)",
+        memory::shown(idle.rss),
+        memory::shown(idle.pss)
+    ));
+
     let reader = age::x25519::Identity::generate().to_public();
     let message = export(0);
     let lines = json(&message)?;
-    let encoded: Arc<[Vec<u8>]> = (0..UNLIKE).map(|number| export(number).encode_to_vec()).collect();
+    let encoded: Arc<[Vec<u8>]> =
+        (0..UNLIKE).map(|number| export(number).encode_to_vec()).collect();
     // Once, so that everything is open and at hand.
-    send(&channel, SENDERS).await?;
+    send(channel, SENDERS).await?;
 
     let [mut ours, mut bare, mut age] = [(); 3].map(|()| Taken::default());
     for _ in 0..effort.rounds {
         let (begin, before) = (Instant::now(), cpu::used(pid)?);
-        send(&channel, effort.exports).await?;
+        send(channel, effort.exports).await?;
         ours.wall += begin.elapsed();
         ours.processor += cpu::used(pid)?.saturating_sub(before);
         let (encoded, to) = (encoded.clone(), reader.clone());
