@@ -42,9 +42,9 @@ impl From<Vec<Duration>> for Times {
     }
 }
 
-/// `ours` in units of `theirs`.
+/// `ours` in units of `theirs`; infinite or not a number where theirs is too short for its clock.
 pub(crate) fn ratio(ours: Duration, theirs: Duration) -> f64 {
-    ours.as_secs_f64() / theirs.as_secs_f64().max(f64::MIN_POSITIVE)
+    ours.as_secs_f64() / theirs.as_secs_f64()
 }
 
 /// A time as people read it.
