@@ -153,6 +153,13 @@ impl Measured {
         let folder = places.folder.join("measured");
         let (socket, sealed, spool) =
             (folder.join("log.sock"), folder.join("sealed"), folder.join("spool"));
+        // The first record of an earlier run would be taken for this one's.
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io("what an earlier run left cannot be removed")(error));
+            }
+            _ => {}
+        }
         for folder in [&sealed, &spool] {
             std::fs::create_dir_all(folder).map_err(io("a folder cannot be made"))?;
         }
