@@ -107,6 +107,9 @@ enum Bench {
         /// Only see that it runs; the figures mean nothing.
         #[arg(long)]
         smoke: bool,
+        /// Only this part. May be given several times.
+        #[arg(long, value_name = "PART")]
+        only: Vec<skr::Part>,
     },
 }
 
@@ -135,8 +138,8 @@ fn main() -> ExitCode {
         Some(Command::Bench { what: Bench::Logs { smoke } }) => {
             ending(bench_logs(&arguments.folder, smoke))
         }
-        Some(Command::Bench { what: Bench::Skr { smoke } }) => {
-            ending(bench_skr(&arguments.folder, smoke))
+        Some(Command::Bench { what: Bench::Skr { smoke, only } }) => {
+            ending(bench_skr(&arguments.folder, smoke, &only))
         }
         Some(Command::Soak { what: Soak::Skr { attestations, releases } }) => {
             ending(soak_skr(&arguments.folder, soak::Plan { attestations, releases }))
@@ -186,11 +189,12 @@ fn bench_proxy(folder: &Path, smoke: bool, rows: Option<PathBuf>) -> Result<(), 
     })
 }
 
-fn bench_skr(folder: &Path, smoke: bool) -> Result<(), BoxError> {
+fn bench_skr(folder: &Path, smoke: bool, only: &[skr::Part]) -> Result<(), BoxError> {
     warn_of_debug(smoke);
+    let parts = if only.is_empty() { &skr::Part::ALL } else { only };
     let effort = if smoke { skr::Effort::SMOKE } else { skr::Effort::FULL };
     let (program, state) = (std::env::current_exe()?, folder.join("state"));
-    runtime()?.block_on(skr::run(program, folder.join("bench"), state, effort, say))?;
+    runtime()?.block_on(skr::run(program, folder.join("bench"), state, effort, parts, say))?;
     Ok(())
 }
 

@@ -35,6 +35,22 @@ const BARE: &str = "bare-trips";
 /// Clients that release at once when the pool is to run dry.
 const GREEDY: u32 = 4;
 
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// What a release costs.
+    Releases,
+    /// What a report costs.
+    Reports,
+    /// Releases as fast as they go.
+    Dry,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Releases, Self::Reports, Self::Dry];
+}
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -57,8 +73,8 @@ impl Effort {
     pub const SMOKE: Self = Self { releases: 2, dry: 1, keys: 1, raw: 20, paced: false };
 }
 
-/// Measures everything. `program` is a build of this crate's binary; the sidecars' own binaries are taken where they lie
-/// beside it. `say` gets one line a figure.
+/// Measures these parts, and start, memory and size with them. `program` is a build of this crate's binary; the sidecars'
+/// own binaries are taken where they lie beside it. `say` gets one line a figure.
 ///
 /// # Errors
 ///
@@ -68,6 +84,7 @@ pub async fn run(
     folder: PathBuf,
     state: PathBuf,
     effort: Effort,
+    parts: &[Part],
     mut say: impl FnMut(&str),
 ) -> Result<(), BenchError> {
     let outside = Outside::start(program, &folder, state).await?;
@@ -77,7 +94,7 @@ pub async fn run(
             "the sidecars' own binaries are not beside this program: it stands in for them, and is larger",
         );
     }
-    let measured = Box::pin(measured(&outside, &pair, effort, &mut say)).await;
+    let measured = Box::pin(measured(&outside, &pair, effort, parts, &mut say)).await;
     let stopped = pair.stop().await;
     outside.world.stop().await;
     measured?;
@@ -88,6 +105,7 @@ async fn measured(
     outside: &Outside,
     pair: &Pair,
     effort: Effort,
+    parts: &[Part],
     say: &mut impl FnMut(&str),
 ) -> Result<(), BenchError> {
     if let [status, raw] = *pair.first.as_slice() {
@@ -97,36 +115,50 @@ async fn measured(
     until_idle(pair).await?;
     say(&held("memory idle", pair)?);
     let made = made(effort.keys)?;
+    let mut again = Times::default();
+    for _ in 0..effort.keys.max(10) {
+        again.push(made.use_once()?);
+    }
     say(&format!(
-        "a wrapping key of RSA-3072: made in {} (p99 {}, mean {}), used in {}",
+        "a wrapping key of RSA-3072: made in {} (p99 {}, mean {}), used in {} again and again",
         shown(made.generated.median()),
         shown(made.generated.quantile(0.99)),
         shown(made.generated.mean()),
-        shown(made.used)
+        shown(again.median())
     ));
-    for line in releases(outside, pair, &made, effort).await? {
-        say(&line);
+    if parts.contains(&Part::Releases) {
+        for line in releases(outside, pair, &made, effort).await? {
+            say(&line);
+        }
     }
-    say(&reports(pair, effort).await?);
-    say(&dry(outside, pair, effort).await?);
+    if parts.contains(&Part::Reports) {
+        say(&reports(pair, effort).await?);
+    }
+    if parts.contains(&Part::Dry) {
+        say(&dry(outside, pair, effort).await?);
+    }
     say(&held("memory loaded", pair)?);
     say(&sizes(pair)?);
     Ok(())
 }
 
-/// What the provider takes for an RSA-3072 key, in this process.
+/// An RSA-3072 key of the provider, in this process.
 struct Made {
     generated: Times,
-    /// One private operation.
-    used: Duration,
+    private: OaepPrivateDecryptingKey,
+    /// What was encrypted to it.
+    sealed: Vec<u8>,
     /// The runtime data of a release, for the bare round trips.
     runtime: ReleaseKeyRuntime,
 }
 
+fn no_key() -> BenchError {
+    BenchError::Unexpected("the provider makes no RSA-3072 key that can be used".to_owned())
+}
+
 fn made(keys: u32) -> Result<Made, BenchError> {
-    let failed = || BenchError::Unexpected("the provider makes no RSA-3072 key".to_owned());
     let mut generated = Times::default();
-    let generate = || PrivateDecryptingKey::generate(KeySize::Rsa3072).map_err(|_| failed());
+    let generate = || PrivateDecryptingKey::generate(KeySize::Rsa3072).map_err(|_| no_key());
     let mut key = generate()?;
     for _ in 0..keys {
         let begin = Instant::now();
@@ -134,26 +166,31 @@ fn made(keys: u32) -> Result<Made, BenchError> {
         generated.push(begin.elapsed());
     }
     let public = key.public_key();
-    let der = public.as_der().map_err(|_| failed())?;
-    let numbers = PublicKey::from_der(der.as_ref()).map_err(|_| failed())?;
+    let der = public.as_der().map_err(|_| no_key())?;
+    let numbers = PublicKey::from_der(der.as_ref()).map_err(|_| no_key())?;
     let runtime = ReleaseKeyRuntime {
         modulus: numbers.modulus().big_endian_without_leading_zero().to_vec(),
         exponent: numbers.exponent().big_endian_without_leading_zero().to_vec(),
     };
-    let public = OaepPublicEncryptingKey::new(public).map_err(|_| failed())?;
-    let private = OaepPrivateDecryptingKey::new(key).map_err(|_| failed())?;
-    let (mut sealed, mut opened) =
-        (vec![0; private.key_size_bytes()], vec![0; private.min_output_size()]);
-    public.encrypt(&OAEP_SHA256_MGF1SHA256, &[7; 32], &mut sealed, None).map_err(|_| failed())?;
-    let mut used = Times::default();
-    for _ in 0..keys.max(10) {
+    let public = OaepPublicEncryptingKey::new(public).map_err(|_| no_key())?;
+    let private = OaepPrivateDecryptingKey::new(key).map_err(|_| no_key())?;
+    let mut sealed = vec![0; private.key_size_bytes()];
+    public.encrypt(&OAEP_SHA256_MGF1SHA256, &[7; 32], &mut sealed, None).map_err(|_| no_key())?;
+    let made = Made { generated, private, sealed, runtime };
+    // The first operation prepares the key, as it does in `skr-sidecar` before a key is in the pool.
+    made.use_once()?;
+    Ok(made)
+}
+
+impl Made {
+    /// How long one private operation takes.
+    fn use_once(&self) -> Result<Duration, BenchError> {
+        let mut opened = vec![0; self.private.min_output_size()];
         let begin = Instant::now();
-        private
-            .decrypt(&OAEP_SHA256_MGF1SHA256, &sealed, &mut opened, None)
-            .map_err(|_| failed())?;
-        used.push(begin.elapsed());
+        let done = self.private.decrypt(&OAEP_SHA256_MGF1SHA256, &self.sealed, &mut opened, None);
+        done.map_err(|_| no_key())?;
+        Ok(begin.elapsed())
     }
-    Ok(Made { generated, used: used.median(), runtime })
 }
 
 /// Processor time so far: of `skr-sidecar` without making keys, and of `attest-sidecar`.
@@ -163,7 +200,8 @@ fn used(pair: &Pair) -> Result<(Duration, Duration), BenchError> {
     Ok((cpu::used(skr)?.saturating_sub(making), cpu::used(pair.attest.pid()?)?))
 }
 
-/// Releases and bare round trips take turns.
+/// Releases, bare round trips and private operations take turns, so that each begins as cold as the others: in a
+/// processor that has made a wrapping key meanwhile, an operation takes longer than again and again in a row.
 async fn releases(
     outside: &Outside,
     pair: &Pair,
@@ -178,7 +216,8 @@ async fn releases(
     bare.round_trips().await?;
     let without = || cpu::used_by_threads(std::process::id(), BARE);
     let pause = if effort.paced { made.generated.mean() * 3 / 2 } else { Duration::ZERO };
-    let (mut ours, mut theirs) = (Times::default(), Times::default());
+    let (mut ours, mut theirs, mut operations) =
+        (Times::default(), Times::default(), Times::default());
     let (before, without_before) = (used(pair)?, without()?);
     for _ in 0..effort.releases {
         tokio::time::sleep(pause).await;
@@ -186,6 +225,7 @@ async fn releases(
         post(&mut connection, "/key/release", body.clone()).await?;
         ours.push(begin.elapsed());
         theirs.push(bare.round_trips().await?);
+        operations.push(made.use_once()?);
     }
     let (after, without_after) = (used(pair)?, without()?);
     let [skr, attest, bare] =
@@ -198,12 +238,13 @@ async fn releases(
         format!("{times}, {more} more (reference: about 310 ms in all)"),
         format!(
             "processor time of a release: skr-sidecar {}, attest-sidecar {}, the bare round trips {}; {} more is {:.2} x \
-             one RSA-3072 private operation, making keys left out (reference: 318 ms)",
+             one RSA-3072 private operation ({} in its turn), making keys left out (reference: 318 ms)",
             shown(skr),
             shown(attest),
             shown(bare),
             shown(added),
-            ratio(added, made.used)
+            ratio(added, operations.median()),
+            shown(operations.median())
         ),
     ])
 }

@@ -50,7 +50,8 @@ async fn every_figure_of_skr_is_there() {
     let mut lines = Vec::new();
     let say = |line: &str| lines.push(line.to_owned());
     let (program, folder, state) = (options.program, options.folder, options.state);
-    let outcome = Box::pin(skr::run(program, folder, state, skr::Effort::SMOKE, say)).await;
+    let run = skr::run(program, folder, state, skr::Effort::SMOKE, &skr::Part::ALL, say);
+    let outcome = Box::pin(run).await;
     outcome.unwrap_or_else(|error| fail(&error));
     for figure in [
         "start to first answer: ",
