@@ -10,7 +10,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use x509_cert::name::Name;
 
 use crate::crypto::{self, BadSignature, CertificateSignature, sha256};
-use crate::signed::{RSASSA_PSS, has_long_set, is_pss_sha384, signed_part};
+use crate::signed::{RSASSA_PSS, check_lengths, has_long_set, is_pss_sha384, signed_part};
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -140,6 +140,7 @@ impl Certificate {
         if whole.len() > MAX_LENGTH {
             return Err(CertificateError::TooLong(whole.len()));
         }
+        check_lengths(whole)?;
         if has_long_set(whole) {
             return Err(CertificateError::LongName);
         }
@@ -199,8 +200,8 @@ impl Certificate {
     /// Whether it says of itself that it may sign certificates: CA and keyCertSign, both critical.
     #[must_use]
     pub fn is_authority(&self) -> bool {
-        let constraints = self.inner.tbs_certificate.get::<BasicConstraints>();
-        let usage = self.inner.tbs_certificate.get::<KeyUsage>();
+        let constraints = self.with_criticality::<BasicConstraints>();
+        let usage = self.with_criticality::<KeyUsage>();
         matches!((constraints, usage), (Ok(Some((true, constraints))), Ok(Some((true, usage))))
             if constraints.ca && usage.key_cert_sign())
     }
@@ -215,7 +216,18 @@ impl Certificate {
     where
         T: der::Decode<'a> + der::oid::AssociatedOid,
     {
-        Ok(self.inner.tbs_certificate.get::<T>()?.map(|(_, value)| value))
+        Ok(self.with_criticality::<T>()?.map(|(_, value)| value))
+    }
+
+    /// As [`decoded`](Self::decoded), with whether it is critical.
+    fn with_criticality<'a, T>(&'a self) -> Result<Option<(bool, T)>, CertificateError>
+    where
+        T: der::Decode<'a> + der::oid::AssociatedOid,
+    {
+        for extension in self.extensions().iter().filter(|extension| extension.extn_id == T::OID) {
+            check_lengths(extension.extn_value.as_bytes())?;
+        }
+        Ok(self.inner.tbs_certificate.get::<T>()?)
     }
 
     /// Its subject.
@@ -226,7 +238,7 @@ impl Certificate {
     /// Whether it says of itself that it may sign revocation lists: cRLSign, critical.
     #[must_use]
     pub fn may_sign_lists(&self) -> bool {
-        let usage = self.inner.tbs_certificate.get::<KeyUsage>();
+        let usage = self.with_criticality::<KeyUsage>();
         matches!(usage, Ok(Some((true, usage))) if usage.crl_sign())
     }
 

@@ -13,7 +13,7 @@ use crate::certificate::{Certificate, same_name};
 use crate::checks::chain::Chain;
 use crate::crypto;
 use crate::report::SigningKey;
-use crate::signed::{has_long_set, is_pss_sha384, signed_part};
+use crate::signed::{check_lengths, has_long_set, is_pss_sha384, signed_part};
 
 /// The longest list that is looked at, in bytes. AMD's have about 900.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -79,6 +79,7 @@ impl Crl {
         if bytes.len() > MAX_LENGTH {
             return Err(CrlError::TooLong(bytes.len()));
         }
+        check_lengths(bytes)?;
         if has_long_set(bytes) {
             return Err(CrlError::LongName);
         }

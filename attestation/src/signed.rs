@@ -56,6 +56,30 @@ fn has_long_set_within(bytes: &[u8], depth: usize) -> bool {
     false
 }
 
+/// Sees that every element ends within the one that it stands in, before anything is decoded: the decoder sets aside
+/// what an owned string says is its length, up to 256 MiB, before it looks whether so much is there. What stands in an
+/// OCTET STRING need not be DER, and is looked at when it is decoded itself.
+///
+/// # Errors
+///
+/// The decoder's own, of the first header that does not hold; `Failed` for what is deeper than `MAX_DEPTH`.
+pub(crate) fn check_lengths(bytes: &[u8]) -> der::Result<()> {
+    check_lengths_within(bytes, MAX_DEPTH)
+}
+
+fn check_lengths_within(bytes: &[u8], depth: usize) -> der::Result<()> {
+    let mut reader = SliceReader::new(bytes)?;
+    while !reader.is_finished() {
+        let header = der::Header::decode(&mut reader)?;
+        let body = reader.read_slice(header.length)?;
+        if header.tag.is_constructed() {
+            let below = depth.checked_sub(1).ok_or(der::ErrorKind::Failed)?;
+            check_lengths_within(body, below)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether the algorithm is AMD's, the same inside and outside of the signed part.
 pub(crate) fn is_pss_sha384(
     outside: &AlgorithmIdentifierOwned,
@@ -97,6 +121,22 @@ mod tests {
         for none in [&b""[..], b"\x31", b"\x31\x82\xff\xff\x00", &[0xff; 600]] {
             assert!(!has_long_set(none));
         }
+    }
+
+    #[test]
+    fn an_element_ends_within_the_one_it_stands_in() {
+        let good = [&[2, 1, 7], tlv(0x30, &tlv(0x04, b"text")).as_slice()].concat();
+        // `[0]` and a SEQUENCE hold elements, an OCTET STRING and a context-specific string any bytes.
+        let long = [0x04, 0x84, 0x0f, 0xff, 0xff, 0xff, 0];
+        assert!(check_lengths(&good).is_ok() && check_lengths(b"").is_ok());
+        for (tag, holds) in [(0x30, false), (0xa0, false), (0x04, true), (0x80, true)] {
+            assert!(check_lengths(&tlv(tag, &good)).is_ok(), "{tag:#x}");
+            assert_eq!(check_lengths(&tlv(tag, &long)).is_ok(), holds, "{tag:#x}");
+            assert_eq!(check_lengths(&tlv(tag, &[0x04, 3, 0, 0])).is_ok(), holds, "{tag:#x}");
+        }
+        let down = |levels: usize| (0..levels).fold(Vec::new(), |inner, _| tlv(0x30, &inner));
+        assert!(check_lengths(&down(MAX_DEPTH)).is_ok());
+        assert!(check_lengths(&down(MAX_DEPTH + 1)).is_err());
     }
 
     /// A name of one relative name with so many attributes, in the order that takes longest to sort.
