@@ -200,6 +200,12 @@ fn used(pair: &Pair) -> Result<(Duration, Duration), BenchError> {
     Ok((cpu::used(skr)?.saturating_sub(making), cpu::used(pair.attest.pid()?)?))
 }
 
+/// What was used from one look to the other. A thread may make keys between the two readings of one look, and the kernel
+/// counts in ticks: where next to nothing else was done, the later look can show less.
+fn between(before: (Duration, Duration), after: (Duration, Duration)) -> [Duration; 2] {
+    [after.0.saturating_sub(before.0), after.1.saturating_sub(before.1)]
+}
+
 /// Releases, bare round trips and private operations take turns, so that each begins as cold as the others: in a
 /// processor that has made a wrapping key meanwhile, an operation takes longer than again and again in a row.
 async fn releases(
@@ -228,9 +234,8 @@ async fn releases(
         operations.push(made.use_once()?);
     }
     let (after, without_after) = (used(pair)?, without()?);
-    let [skr, attest, bare] =
-        [after.0 - before.0, after.1 - before.1, without_after - without_before]
-            .map(|all| all / effort.releases.max(1));
+    let bare = without_after.saturating_sub(without_before) / effort.releases.max(1);
+    let [skr, attest] = between(before, after).map(|all| all / effort.releases.max(1));
     let added = (skr + attest).saturating_sub(bare);
     let times = compared("a release", ("over HTTP", &ours), ("bare round trips", &theirs));
     let more = shown(ours.median().saturating_sub(theirs.median()));
@@ -345,7 +350,7 @@ async fn reports(pair: &Pair, effort: Effort) -> Result<String, BenchError> {
         times.push(begin.elapsed());
     }
     let after = used(pair)?;
-    let [skr, attest] = [after.0 - before.0, after.1 - before.1].map(|all| all / effort.raw.max(1));
+    let [skr, attest] = between(before, after).map(|all| all / effort.raw.max(1));
     Ok(format!(
         "processor time of /attest/raw: skr-sidecar {}, attest-sidecar {}, together {} (reference: 102 us, with no \
          device); median {}, p99 {}, with the simulated device's own signing",
